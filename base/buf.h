@@ -1,0 +1,64 @@
+/* Bytes with a length. span is borrowed, buf is owned. Neither is NUL-ended. */
+#ifndef BASE_BUF_H
+#define BASE_BUF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+#include "base/macros.h"
+
+struct span {
+    const uint8_t *data; /* borrowed; may be NULL when len is 0 */
+    size_t len;
+};
+
+#define SPAN_NONE ((struct span){ NULL, 0 })
+#define SPAN_LIT(s) ((struct span){ (const uint8_t *)(s), sizeof(s) - 1 })
+
+static inline struct span span_of(const void *data, size_t len)
+{
+    return (struct span){ (const uint8_t *)data, len };
+}
+static inline struct span span_str(const char *s)
+{
+    return span_of(s, s ? strlen(s) : 0);
+}
+static inline bool span_eq(struct span a, struct span b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
+}
+/* A NUL-ended copy; the caller frees. Bytes after an inner NUL are unreachable. */
+char *span_dup(struct span s);
+
+struct buf {
+    uint8_t *data; /* owned */
+    size_t len;
+    size_t cap;
+};
+
+#define BUF_INIT { NULL, 0, 0 }
+
+/* Frees the bytes and makes it empty again. */
+void buf_fini(struct buf *b);
+/* Room for `more` bytes after len; returns where they go. */
+uint8_t *buf_reserve(struct buf *b, size_t more);
+void buf_add(struct buf *b, const void *data, size_t len);
+void buf_add_span(struct buf *b, struct span s);
+void buf_add_u8(struct buf *b, uint8_t v);
+void buf_add_u32(struct buf *b, uint32_t v); /* host order, for arrays of uint32_t */
+void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Drops the first n bytes. */
+void buf_drop(struct buf *b, size_t n);
+/* Ensures a NUL after the bytes (not counted in len) and returns them as a string. */
+const char *buf_str(struct buf *b);
+static inline struct span buf_span(const struct buf *b)
+{
+    return span_of(b->data, b->len);
+}
+static inline void buf_clear(struct buf *b)
+{
+    b->len = 0;
+}
+#define AUTO_BUF __attribute__((cleanup(buf_fini))) struct buf
+
+#endif
