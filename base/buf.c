@@ -1,0 +1,84 @@
+#include "base/buf.h"
+
+#include <stdarg.h>
+
+#include "base/err.h"
+
+enum { BUF_FIRST_BYTES = 64 };
+
+char *span_dup(struct span s)
+{
+    char *copy = xmalloc(s.len + 1);
+    if (s.len)
+        memcpy(copy, s.data, s.len);
+    copy[s.len] = '\0';
+    return copy;
+}
+
+void buf_fini(struct buf *b)
+{
+    free(b->data);
+    *b = (struct buf)BUF_INIT;
+}
+
+uint8_t *buf_reserve(struct buf *b, size_t more)
+{
+    CHECK(more <= SIZE_MAX / 4 && b->len <= SIZE_MAX / 4);
+    if (b->cap - b->len < more) {
+        size_t cap = MAX(b->cap * 2, (size_t)BUF_FIRST_BYTES);
+        b->cap = MAX(cap, b->len + more);
+        b->data = xrealloc(b->data, b->cap);
+    }
+    return b->data + b->len;
+}
+
+void buf_add(struct buf *b, const void *data, size_t len)
+{
+    if (len == 0)
+        return;
+    memcpy(buf_reserve(b, len), data, len);
+    b->len += len;
+}
+
+void buf_add_span(struct buf *b, struct span s)
+{
+    buf_add(b, s.data, s.len);
+}
+
+void buf_add_u8(struct buf *b, uint8_t v)
+{
+    *buf_reserve(b, 1) = v;
+    b->len++;
+}
+
+void buf_add_u32(struct buf *b, uint32_t v)
+{
+    buf_add(b, &v, sizeof(v));
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+    va_list args, again;
+    va_start(args, fmt);
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, fmt, args);
+    va_end(args);
+    CHECK(n >= 0);
+    vsnprintf((char *)buf_reserve(b, (size_t)n + 1), (size_t)n + 1, fmt, again);
+    va_end(again);
+    b->len += (size_t)n;
+}
+
+void buf_drop(struct buf *b, size_t n)
+{
+    CHECK(n <= b->len);
+    b->len -= n;
+    if (n && b->len)
+        memmove(b->data, b->data + n, b->len);
+}
+
+const char *buf_str(struct buf *b)
+{
+    *buf_reserve(b, 1) = '\0';
+    return (const char *)b->data;
+}
