@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Includes run one way (base <- proto <- coordinator, worker, client; those three never include
+# each other), and each third-party header has one user in the product.
+cd "$(dirname "$0")/.." || exit 1
+bad=0
+
+# forbid FOLDER PART...: no file of FOLDER includes a header of the parts.
+forbid() {
+    local folder=$1 part
+    shift
+    for part; do
+        if grep -rnE "^#include \"$part/" "$folder" --include='*.[ch]'; then
+            echo "$folder must not include $part" >&2
+            bad=1
+        fi
+    done
+}
+forbid base proto coordinator worker client
+forbid proto coordinator worker client
+forbid coordinator worker client
+forbid worker coordinator client
+forbid client coordinator worker
+
+# only FILE PATTERN: of the product, FILE alone includes a header that matches.
+only() {
+    local others
+    others=$(grep -rlE "^#include [<\"]$2" base proto coordinator worker client --include='*.[ch]' | grep -vx "$1")
+    if [ -n "$others" ]; then
+        echo "$2 belongs to $1 alone, but is included by: $others" >&2
+        bad=1
+    fi
+}
+only base/loop.c 'ev\.h'
+only base/crypto.c 'sodium'
+only proto/link.c 'zmq'
+only proto/pack.c 'msgpack'
+only proto/wire.c '(protobuf-c/|tidemill\.pb-c)'
+only coordinator/store.c 'sqlite3'
+only worker/ops/evp.c 'openssl/'
+only worker/fetch.c 'curl/'
+only worker/resolve.c 'ares'
+exit $bad
