@@ -14,7 +14,8 @@ struct arena {
 };
 
 void arena_init(struct arena *a, size_t budget_bytes);
-/* 16-byte aligned, zeroed; NULL when the budget is spent (never when out of memory: aborts). */
+/* 16-byte aligned, zeroed; NULL when the budget is spent (never when out of memory:
+ * aborts). */
 void *arena_alloc(struct arena *a, size_t size);
 /* Forgets everything, keeps one block for reuse. */
 void arena_reset(struct arena *a);

@@ -12,7 +12,7 @@ struct span {
     size_t len;
 };
 
-#define SPAN_NONE ((struct span){ NULL, 0 })
+#define SPAN_NONE   ((struct span){ NULL, 0 })
 #define SPAN_LIT(s) ((struct span){ (const uint8_t *)(s), sizeof(s) - 1 })
 
 static inline struct span span_of(const void *data, size_t len)
@@ -36,7 +36,10 @@ struct buf {
     size_t cap;
 };
 
-#define BUF_INIT { NULL, 0, 0 }
+#define BUF_INIT                                                                         \
+    {                                                                                    \
+        NULL, 0, 0                                                                       \
+    }
 
 /* Frees the bytes and makes it empty again. */
 void buf_fini(struct buf *b);

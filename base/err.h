@@ -7,12 +7,13 @@
 #include "base/macros.h"
 
 struct err {
-    int code;        /* the program's exit code for it, 0 = none chosen (then 1) */
-    char text[768];  /* one line, no newline */
-    char hint[384];  /* what to do about it, may be empty */
+    int code;       /* the program's exit code for it, 0 = none chosen (then 1) */
+    char text[768]; /* one line, no newline */
+    char hint[384]; /* what to do about it, may be empty */
 };
 
-/* Writes the text; returns -1, so that `return err_set(...)` reads well. err may be NULL. */
+/* Writes the text; returns -1, so that `return err_set(...)` reads well. err may be NULL.
+ */
 int err_set(struct err *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* As err_set, with ": strerror(errno)" appended. */
 int err_sys(struct err *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -8,15 +8,16 @@
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-/* program: shown in each line; not copied. Lines above `max` are dropped. Default: WARN. */
+/* program: shown in each line; not copied. Lines above `max` are dropped. Default: WARN.
+ */
 void log_init(const char *program, enum log_level max);
 /* "error", "warn", "info", "debug" -> level; -1 if unknown. */
 int log_level_parse(const char *name, enum log_level *ret_level);
 void log_line(enum log_level level, const char *event, const char *fmt, ...)
     PRINTF_LIKE(3, 4);
 #define log_error(event, ...) log_line(LOG_ERROR, event, __VA_ARGS__)
-#define log_warn(event, ...) log_line(LOG_WARN, event, __VA_ARGS__)
-#define log_info(event, ...) log_line(LOG_INFO, event, __VA_ARGS__)
+#define log_warn(event, ...)  log_line(LOG_WARN, event, __VA_ARGS__)
+#define log_info(event, ...)  log_line(LOG_INFO, event, __VA_ARGS__)
 #define log_debug(event, ...) log_line(LOG_DEBUG, event, __VA_ARGS__)
 
 #endif

@@ -7,7 +7,6 @@
 
 struct loop {
     struct ev_loop *ev;
-    bool backend_fd;
 };
 
 struct loop_io {
@@ -31,8 +30,8 @@ struct loop_wake {
     void *arg;
 };
 
-/* prepare asks before the wait, check tells after it; the idle watcher, when active, turns
- * the wait into a poll. */
+/* prepare asks before the wait, check tells after it; the idle watcher, when active,
+ * turns the wait into a poll. */
 struct loop_hook {
     ev_prepare prepare;
     ev_check check;
@@ -77,10 +76,10 @@ int loop_new(enum loop_backend backend, struct loop **ret_loop, struct err *err)
     unsigned flag = backend == LOOP_AUTO ? EVBACKEND_EPOLL : backends[backend].flag;
     struct ev_loop *ev = ev_loop_new(flag | EVFLAG_NOENV);
     if (!ev)
-        return err_sys(err, 1, "cannot make an event loop over %s", backends[backend].name);
+        return err_sys(err, 1, "cannot make an event loop over %s",
+                       backends[backend].name);
     struct loop *loop = xcalloc(1, sizeof(*loop));
     loop->ev = ev;
-    loop->backend_fd = ev_backend(ev) == EVBACKEND_EPOLL;
     *ret_loop = loop;
     return 0;
 }
@@ -120,12 +119,8 @@ void loop_stop(struct loop *loop)
 int64_t loop_now_ns(const struct loop *loop)
 {
     (void)loop;
-    return clock_mono_ns(); /* a vDSO call: 20 ns, and never behind the turn's real time */
-}
-
-int loop_fd(const struct loop *loop)
-{
-    return loop->backend_fd ? ev_backend_fd(loop->ev) : -1;
+    return clock_mono_ns(); /* a vDSO call: 20 ns, and never behind the turn's real time
+                             */
 }
 
 static int to_ev(int events)
@@ -137,13 +132,15 @@ static void on_io(struct ev_loop *ev, ev_io *w, int revents)
 {
     (void)ev;
     struct loop_io *io = CONTAINER_OF(w, struct loop_io, ev);
-    int events = (revents & EV_READ ? LOOP_READ : 0) | (revents & EV_WRITE ? LOOP_WRITE : 0);
+    int events =
+        (revents & EV_READ ? LOOP_READ : 0) | (revents & EV_WRITE ? LOOP_WRITE : 0);
     if (revents & EV_ERROR)
         events = LOOP_READ | LOOP_WRITE; /* the next read or write tells what is wrong */
     io->fn(io->arg, events);
 }
 
-struct loop_io *loop_io_new(struct loop *loop, int fd, int events, loop_io_fn *fn, void *arg)
+struct loop_io *loop_io_new(struct loop *loop, int fd, int events, loop_io_fn *fn,
+                            void *arg)
 {
     struct loop_io *io = xcalloc(1, sizeof(*io));
     io->loop = loop;
@@ -195,7 +192,8 @@ struct loop_timer *loop_timer_new(struct loop *loop, loop_fn *fn, void *arg)
 void loop_timer_arm(struct loop_timer *timer, int64_t delay_ns)
 {
     ev_timer_stop(timer->loop->ev, &timer->ev);
-    ev_now_update(timer->loop->ev); /* the delay counts from now, not from the turn's start */
+    ev_now_update(
+        timer->loop->ev); /* the delay counts from now, not from the turn's start */
     ev_timer_set(&timer->ev, (double)MAX(delay_ns, 0) / (double)NS_PER_S, 0.);
     ev_timer_start(timer->loop->ev, &timer->ev);
 }

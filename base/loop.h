@@ -29,10 +29,6 @@ void loop_run(struct loop *loop);
 void loop_once(struct loop *loop, bool wait);
 void loop_stop(struct loop *loop);
 int64_t loop_now_ns(const struct loop *loop); /* monotonic, read once a turn */
-/* A descriptor that is readable when the loop has something to do (its epoll fd);
- * -1 with select and poll. */
-int loop_fd(const struct loop *loop);
-
 typedef void loop_io_fn(void *arg, int events);
 typedef void loop_fn(void *arg);
 

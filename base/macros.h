@@ -6,21 +6,21 @@
 #include <stdlib.h>
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define BIT(n) (1u << (n))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+#define BIT(n)       (1u << (n))
+#define MIN(a, b)    ((a) < (b) ? (a) : (b))
+#define MAX(a, b)    ((a) > (b) ? (a) : (b))
 
 /* The struct of type `type` whose member `member` is at `ptr`. */
-#define CONTAINER_OF(ptr, type, member) \
+#define CONTAINER_OF(ptr, type, member)                                                  \
     ((type *)((char *)(ptr) - __builtin_offsetof(type, member)))
 
 /* A bug check, kept in release builds: prints where and aborts. Never for input. */
-#define CHECK(cond)                                                                   \
-    do {                                                                              \
-        if (__builtin_expect(!(cond), 0)) {                                           \
-            fprintf(stderr, "%s:%d: bug: %s\n", __FILE__, __LINE__, #cond);           \
-            abort();                                                                  \
-        }                                                                             \
+#define CHECK(cond)                                                                      \
+    do {                                                                                 \
+        if (__builtin_expect(!(cond), 0)) {                                              \
+            fprintf(stderr, "%s:%d: bug: %s\n", __FILE__, __LINE__, #cond);              \
+            abort();                                                                     \
+        }                                                                                \
     } while (0)
 
 #define PRINTF_LIKE(fmt, args) __attribute__((format(printf, fmt, args)))
@@ -31,11 +31,11 @@ static inline void auto_free_impl(void *p)
     free(*(void **)p);
 }
 #define AUTO_FREE __attribute__((cleanup(auto_free_impl)))
-#define STEAL(p)                    \
-    ({                              \
-        __typeof__(p) stolen_ = (p); \
-        (p) = NULL;                 \
-        stolen_;                    \
+#define STEAL(p)                                                                         \
+    ({                                                                                   \
+        __typeof__(p) stolen_ = (p);                                                     \
+        (p) = NULL;                                                                      \
+        stolen_;                                                                         \
     })
 
 enum {
@@ -44,6 +44,6 @@ enum {
 };
 #define NS_PER_US 1000ll
 #define NS_PER_MS 1000000ll
-#define NS_PER_S 1000000000ll
+#define NS_PER_S  1000000000ll
 
 #endif

@@ -24,8 +24,8 @@ struct opt_list {
 
 /* One row. `off` is the offset of the field in the target struct. */
 struct opt {
-    const char *name;    /* long name, no dashes */
-    char letter;         /* short flag or 0 */
+    const char *name; /* long name, no dashes */
+    char letter;      /* short flag or 0 */
     enum opt_type type;
     size_t off;
     const char *arg;     /* its argument in help: "DIR" */
@@ -42,13 +42,13 @@ struct opt_sources {
     const char *const *files; /* NULL-ended */
 };
 
-/* Parses argv[1..] against up to four tables (NULL-ended array of tables; each table ends with a
- * row whose name is NULL) into `target`. Options and arguments may mix; "--" ends options.
- * argv's strings must outlive target. ret_args: the non-option arguments (caller frees
- * the array only). err code 2 with a hint (did you mean) on a bad option. */
-int opt_parse(const struct opt *const *tables, const struct opt_sources *sources, int argc,
-              char **argv, void *target, const char ***ret_args, size_t *ret_nargs,
-              struct err *err);
+/* Parses argv[1..] against up to four tables (NULL-ended array of tables; each table ends
+ * with a row whose name is NULL) into `target`. Options and arguments may mix; "--" ends
+ * options. argv's strings must outlive target. ret_args: the non-option arguments (caller
+ * frees the array only). err code 2 with a hint (did you mean) on a bad option. */
+int opt_parse(const struct opt *const *tables, const struct opt_sources *sources,
+              int argc, char **argv, void *target, const char ***ret_args,
+              size_t *ret_nargs, struct err *err);
 /* Frees lists inside target. */
 void opt_fini(const struct opt *const *tables, void *target);
 /* Prints a help section of one table to f. */

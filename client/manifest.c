@@ -10,24 +10,24 @@ static const struct {
     const char *file;
     size_t bytes;
 } algos[] = {
-    [TM_MD5] = { "md5", "MD5", "MD5SUMS", 16 },
-    [TM_SHA1] = { "sha1", "SHA1", "SHA1SUMS", 20 },
-    [TM_SHA256] = { "sha256", "SHA256", "SHA256SUMS", 32 },
-    [TM_SHA512] = { "sha512", "SHA512", "SHA512SUMS", 64 },
-    [TM_BLAKE2B] = { "blake2b", "BLAKE2b", "B2SUMS", 64 },
+    [ALGO_MD5] = { "md5", "MD5", "MD5SUMS", 16 },
+    [ALGO_SHA1] = { "sha1", "SHA1", "SHA1SUMS", 20 },
+    [ALGO_SHA256] = { "sha256", "SHA256", "SHA256SUMS", 32 },
+    [ALGO_SHA512] = { "sha512", "SHA512", "SHA512SUMS", 64 },
+    [ALGO_BLAKE2B] = { "blake2b", "BLAKE2b", "B2SUMS", 64 },
 };
 
-const char *manifest_file_name(enum tm_algo algo)
+const char *manifest_file_name(enum algo algo)
 {
     return algos[algo].file;
 }
 
-const char *manifest_algo_name(enum tm_algo algo)
+const char *manifest_algo_name(enum algo algo)
 {
     return algos[algo].name;
 }
 
-size_t manifest_digest_bytes(enum tm_algo algo)
+size_t manifest_digest_bytes(enum algo algo)
 {
     return algos[algo].bytes;
 }
@@ -35,7 +35,7 @@ size_t manifest_digest_bytes(enum tm_algo algo)
 static int algo_by_name(const char *name, size_t len)
 {
     if (len == 2 && memcmp(name, "b2", 2) == 0)
-        return TM_BLAKE2B;
+        return ALGO_BLAKE2B;
     for (size_t i = 0; i < ARRAY_LEN(algos); i++)
         if (strlen(algos[i].name) == len && memcmp(algos[i].name, name, len) == 0)
             return (int)i;
@@ -108,8 +108,8 @@ static void add_hex(struct buf *out, struct span digest)
     }
 }
 
-void manifest_line(struct buf *out, enum tm_algo algo, struct span digest,
-                   struct span name, bool tag)
+void manifest_line(struct buf *out, enum algo algo, struct span digest, struct span name,
+                   bool tag)
 {
     bool escape = needs_escape(name);
     if (escape)
@@ -191,7 +191,7 @@ static int parse_tag(struct span line, bool escaped, struct manifest_entry *ret)
         struct span hex = span_of(line.data + line.len - digits, digits);
         if (hex_prefix(hex, ret->digest) != digits)
             return -1;
-        ret->algo = (enum tm_algo)a;
+        ret->algo = (enum algo)a;
         ret->digest_len = algos[a].bytes;
         return set_name(ret, span_of(line.data + tag + 2, line.len - fixed), escaped);
     }
@@ -215,7 +215,7 @@ int manifest_parse(struct span line, int default_algo, struct manifest_entry *re
             algo = (int)a;
     if (algo < 0 || algos[algo].bytes * 2 != digits)
         return -1;
-    ret->algo = (enum tm_algo)algo;
+    ret->algo = (enum algo)algo;
     ret->digest_len = digits / 2;
     return set_name(ret, span_of(line.data + digits + 2, line.len - digits - 2), escaped);
 }

@@ -26,8 +26,8 @@ char *names_target(const char *out_dir, const char *root, const char *below)
         return *below ? xasprintf("%s%s%s", root, slash, below) : xstrdup(root);
     }
     struct span base = names_base(root);
-    bool nameless = base.len == 0 || span_eq(base, SPAN_LIT(".")) ||
-                    span_eq(base, SPAN_LIT(".."));
+    bool nameless =
+        base.len == 0 || span_eq(base, SPAN_LIT(".")) || span_eq(base, SPAN_LIT(".."));
     if (nameless)
         return xasprintf("%s/%s", out_dir, below);
     return xasprintf("%s/%.*s%s%s", out_dir, (int)base.len, (const char *)base.data,
@@ -104,7 +104,9 @@ static int add_host(struct buf *out, struct span authority)
 
 int names_of_url(struct span url, const char *suffix, char **ret)
 {
-    size_t scheme = starts_with(url, "https://") ? 8 : starts_with(url, "http://") ? 7 : 0;
+    size_t scheme = starts_with(url, "https://")  ? 8
+                    : starts_with(url, "http://") ? 7
+                                                  : 0;
     if (scheme == 0)
         return -1;
     size_t end = scheme;

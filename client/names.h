@@ -17,9 +17,9 @@ char *names_add_age(const char *name);
 char *names_drop_age(const char *name);
 
 /* HOST[:PORT]/PATH of an http or https URL, as wget -x has it: an empty last part is
- * index.html, the query stays, unsafe bytes are percent-escaped, "." and ".." do not survive,
- * a part over 255 bytes is cut and gets a digest. `suffix` (".age" or "") fits too.
- * -1 when it is no such URL. Caller frees *ret. */
+ * index.html, the query stays, unsafe bytes are percent-escaped, "." and ".." do not
+ * survive, a part over 255 bytes is cut and gets a digest. `suffix` (".age" or "") fits
+ * too. -1 when it is no such URL. Caller frees *ret. */
 int names_of_url(struct span url, const char *suffix, char **ret);
 
 #endif

@@ -1,5 +1,5 @@
-/* Walks what the user named and gives each regular file to a callback, in the order in which
- * find shows it. Knows nothing of jobs. A name is bytes; it may hold newlines. */
+/* Walks what the user named and gives each regular file to a callback, in the order in
+ * which find shows it. Knows nothing of jobs. A name is bytes; it may hold newlines. */
 #ifndef CLIENT_WALK_H
 #define CLIENT_WALK_H
 
@@ -7,10 +7,10 @@
 #include <stdint.h>
 
 struct walk_entry {
-    const char *shown;    /* as the user gave it, or below what he gave */
-    const char *below;    /* the part below the named directory; "" for a named file */
-    uint64_t size;        /* bytes, as the walk saw it */
-    const char *error;    /* why this entry cannot be taken; NULL = it can */
+    const char *shown; /* as the user gave it, or below what he gave */
+    const char *below; /* the part below the named directory; "" for a named file */
+    uint64_t size;     /* bytes, as the walk saw it */
+    const char *error; /* why this entry cannot be taken; NULL = it can */
 };
 
 struct walk_counts {
@@ -20,9 +20,9 @@ struct walk_counts {
 /* Returning other than 0 ends the walk with that value. */
 typedef int walk_fn(void *arg, const struct walk_entry *entry);
 
-/* root: followed when it is a symbolic link; links found below are not. A directory without
- * `recursive` is an entry with the error "is a directory (-r walks it)". Missing and
- * unreadable things are entries with an error, the walk goes on. */
+/* root: followed when it is a symbolic link; links found below are not. A directory
+ * without `recursive` is an entry with the error "is a directory (-r walks it)". Missing
+ * and unreadable things are entries with an error, the walk goes on. */
 int walk(const char *root, bool recursive, walk_fn *fn, void *arg,
          struct walk_counts *counts);
 

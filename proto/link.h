@@ -1,5 +1,6 @@
 /* ROUTER and DEALER on the loop (only user of zmq.h). A link sends and receives whole
- * messages of wire.h; it splits bodies into frames and joins them. One thread: the loop's. */
+ * messages of wire.h; it splits bodies into frames and joins them. One thread: the
+ * loop's. */
 #ifndef PROTO_LINK_H
 #define PROTO_LINK_H
 
@@ -8,7 +9,8 @@
 
 struct link_ctx;
 struct link;
-typedef uint64_t peer_id; /* of a ROUTER's peer, never reused; 0 for a DEALER's one peer */
+typedef uint64_t
+    peer_id; /* of a ROUTER's peer, never reused; 0 for a DEALER's one peer */
 
 struct link_ctx *link_ctx_new(int io_threads);
 /* Waits at most 1 s for what was sent. Links must be freed before. Takes NULL. */
@@ -23,7 +25,8 @@ struct link_events {
     void (*gone)(void *arg, peer_id peer);
 };
 
-/* ROUTER bound to endpoint (ipc:// or tcp:// on loopback; else err with a hint, code 2). */
+/* ROUTER bound to endpoint (ipc:// or tcp:// on loopback; else err with a hint, code 2).
+ */
 int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
                 uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
                 struct link **ret_link, struct err *err);
@@ -31,13 +34,15 @@ int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
 int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
                  uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
                  struct link **ret_link, struct err *err);
-/* Drops the old connection of a DEALER and makes a new socket (stale messages die with it). */
+/* Drops the old connection of a DEALER and makes a new socket (stale messages die with
+ * it). */
 void link_reset(struct link *link);
-/* Sends, or queues up to a bounded number of bytes per peer; -1 when the peer is gone or its
- * queue is full (the message is dropped: ids and cursors make it safe to say again). */
+/* Sends, or queues up to a bounded number of bytes per peer; -1 when the peer is gone or
+ * its queue is full (the message is dropped: ids and cursors make it safe to say again).
+ */
 int link_send(struct link *link, peer_id peer, const struct msg *m);
 size_t link_queued_bytes(const struct link *link, peer_id peer);
-void link_forget(struct link *link, peer_id peer); /* ROUTER: drop the peer's queue */
+void link_forget(struct link *link, peer_id peer);  /* ROUTER: drop the peer's queue */
 const char *link_endpoint(const struct link *link); /* as bound: with the real port */
 void link_free(struct link *link);                  /* takes NULL */
 

@@ -30,7 +30,10 @@ static void add_number(struct buf *out, uint8_t format, uint64_t value, unsigned
 /* The formats of one family follow each other: 1, 2, 4 and 8 bytes wide. */
 static void add_widening(struct buf *out, uint8_t first_format, uint64_t value)
 {
-    unsigned step = value <= UINT8_MAX ? 0 : value <= UINT16_MAX ? 1 : value <= UINT32_MAX ? 2 : 3;
+    unsigned step = value <= UINT8_MAX    ? 0
+                    : value <= UINT16_MAX ? 1
+                    : value <= UINT32_MAX ? 2
+                                          : 3;
     add_number(out, (uint8_t)(first_format + step), value, 1u << step);
 }
 
@@ -129,7 +132,8 @@ int map_unpack_begin(struct span bytes, size_t *pos, uint32_t *ret_n, struct err
     if ((format & 0xf0) == FMT_FIXMAP)
         n = format & 0x0f;
     else if (format != FMT_MAP16 && format != FMT_MAP32)
-        return err_set(err, 1, "an answer holds a type %#x where a map was expected", format);
+        return err_set(err, 1, "an answer holds a type %#x where a map was expected",
+                       format);
     else if (read_number(bytes, pos, format == FMT_MAP16 ? 2 : 4, &n, err) < 0)
         return -1;
     if (n > (bytes.len - *pos) / 2) /* an entry has at least two bytes */
@@ -163,15 +167,18 @@ static int read_wide(struct span bytes, size_t *pos, uint8_t format, struct map_
     }
     bool str = format >= FMT_STR8 && format <= FMT_STR32;
     if (!str && !(format >= FMT_BIN8 && format <= FMT_BIN32))
-        return err_set(err, 1, "an answer holds a value of the unexpected type %#x", format);
+        return err_set(err, 1, "an answer holds a value of the unexpected type %#x",
+                       format);
     uint64_t len;
     v->kind = str ? MAP_STR : MAP_BIN;
-    if (read_number(bytes, pos, 1u << (format - (str ? FMT_STR8 : FMT_BIN8)), &len, err) < 0)
+    if (read_number(bytes, pos, 1u << (format - (str ? FMT_STR8 : FMT_BIN8)), &len, err) <
+        0)
         return -1;
     return read_text(bytes, pos, len, &v->text, err);
 }
 
-static int read_value(struct span bytes, size_t *pos, struct map_value *ret, struct err *err)
+static int read_value(struct span bytes, size_t *pos, struct map_value *ret,
+                      struct err *err)
 {
     uint8_t format;
     struct map_value v = { .kind = MAP_NIL };

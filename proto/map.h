@@ -1,6 +1,6 @@
-/* Flat MessagePack maps (specification of 2017: fixmap/map, str, bin, int, bool, nil, float)
- * from short string keys to scalars: the bodies of Answer. No nesting on either side.
- * The bodies of tasks live in pack.h, not here. */
+/* Flat MessagePack maps (specification of 2017: fixmap/map, str, bin, int, bool, nil,
+ * float) from short string keys to scalars: the bodies of Answer. No nesting on either
+ * side. The bodies of tasks live in pack.h, not here. */
 #ifndef PROTO_MAP_H
 #define PROTO_MAP_H
 
@@ -29,8 +29,8 @@ int map_unpack_begin(struct span bytes, size_t *pos, uint32_t *ret_n, struct err
 int map_unpack_next(struct span bytes, size_t *pos, struct span *ret_key,
                     struct map_value *ret, struct err *err);
 
-/* The value of one key in the map that starts at pos; 0 (or nothing) when it is absent or of
- * another kind. For readers that want a few keys of a map they have walked once. */
+/* The value of one key in the map that starts at pos; 0 (or nothing) when it is absent or
+ * of another kind. For readers that want a few keys of a map they have walked once. */
 uint64_t map_get_uint(struct span bytes, size_t pos, const char *key);
 struct span map_get_str(struct span bytes, size_t pos, const char *key);
 

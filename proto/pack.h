@@ -1,6 +1,7 @@
-/* MessagePack bodies: task inputs and result values (only user of msgpack). The coordinator
- * never looks inside them; clients and workers do. Decoding borrows from the given bytes,
- * checks every count against the bytes that remain, ignores unknown keys, never allocates. */
+/* MessagePack bodies: task inputs and result values (only user of msgpack). The
+ * coordinator never looks inside them; clients and workers do. Decoding borrows from the
+ * given bytes, checks every count against the bytes that remain, ignores unknown keys,
+ * never allocates. */
 #ifndef PROTO_PACK_H
 #define PROTO_PACK_H
 
@@ -11,8 +12,8 @@ enum { PACK_DIGESTS_MAX = 8, INPUT_MAX_BYTES = 64 * KIB, VALUE_MAX_BYTES = 256 *
 
 /* Digest algorithms: bit numbers of algos masks, and names in manifests and JSON. */
 enum algo { ALGO_MD5, ALGO_SHA1, ALGO_SHA256, ALGO_SHA512, ALGO_BLAKE2B, ALGO_COUNT };
-const char *algo_name(enum algo a);             /* "md5" "sha1" "sha256" "sha512" "blake2b" */
-size_t algo_bytes(enum algo a);                 /* 16 20 32 64 64 */
+const char *algo_name(enum algo a); /* "md5" "sha1" "sha256" "sha512" "blake2b" */
+size_t algo_bytes(enum algo a);     /* 16 20 32 64 64 */
 int algo_parse(struct span name, enum algo *ret); /* also "b2"; -1 if unknown */
 
 /* One task's input: a map. Exactly one of path, url, data is the source. */
@@ -39,15 +40,16 @@ struct task_value {
     uint64_t out_bytes;                      /* "w": bytes of the output */
     struct digest digests[PACK_DIGESTS_MAX]; /* "d": of the source's bytes */
     uint32_t n_digests;
-    struct digest out_digests[PACK_DIGESTS_MAX]; /* "D": of the bytes after encrypt/decrypt */
+    struct digest
+        out_digests[PACK_DIGESTS_MAX]; /* "D": of the bytes after encrypt/decrypt */
     uint32_t n_out_digests;
-    struct span error;     /* "e": one line, when the task failed */
-    struct span output;    /* "o": path of the published file */
-    struct span body;      /* "b": returned bytes */
+    struct span error;  /* "e": one line, when the task failed */
+    struct span output; /* "o": path of the published file */
+    struct span body;   /* "b": returned bytes */
     bool has_body;
-    uint32_t http_status;  /* "h" */
+    uint32_t http_status;   /* "h" */
     uint32_t retry_after_s; /* "r": a server's Retry-After, with a retryable failure */
-    uint64_t elapsed_us;   /* "t" */
+    uint64_t elapsed_us;    /* "t" */
 };
 void value_pack(struct buf *out, const struct task_value *v);
 int value_unpack(struct span bytes, struct task_value *ret, struct err *err);
@@ -59,21 +61,23 @@ enum transform_kind { TRANSFORM_NONE, TRANSFORM_ENCRYPT, TRANSFORM_DECRYPT };
 enum { SPEC_RECIPIENTS_MAX = 64 };
 
 struct job_spec {
-    struct span command;       /* "c": hash, encrypt, decrypt, fetch, map */
-    enum source_kind source;   /* "i" */
-    uint32_t algos;            /* "a": mask of BIT(enum algo), digests of the source's bytes */
+    struct span command;     /* "c": hash, encrypt, decrypt, fetch, map */
+    enum source_kind source; /* "i" */
+    uint32_t algos; /* "a": mask of BIT(enum algo), digests of the source's bytes */
     enum transform_kind transform; /* "x" */
-    uint32_t out_algos;        /* "A": digests after the transform */
-    struct span recipients[SPEC_RECIPIENTS_MAX]; /* "R": age1...; for decrypt: the identity's */
+    uint32_t out_algos;            /* "A": digests after the transform */
+    struct span
+        recipients[SPEC_RECIPIENTS_MAX]; /* "R": age1...; for decrypt: the identity's */
     uint32_t n_recipients;
-    enum sink_kind sink;       /* "k" */
-    bool armor, force;         /* "m", "f" */
-    bool no_sync;              /* "y": outputs are not made durable before their record */
-    uint64_t connect_timeout_ns, stall_ns, timeout_ns, max_bytes; /* "tc" "ts" "tt" "mb"; 0 none */
-    uint32_t per_host;         /* "ph": transfers at once to one host, 0 = default */
-    double rate;               /* "pr": new transfers a second to one host, 0 = no limit */
-    struct span ca_file;       /* "ca": extra CA file on the node; empty = system */
-    struct span present;       /* "P": opaque to all but the client that prints results */
+    enum sink_kind sink; /* "k" */
+    bool armor, force;   /* "m", "f" */
+    bool no_sync;        /* "y": outputs are not made durable before their record */
+    uint64_t connect_timeout_ns, stall_ns, timeout_ns,
+        max_bytes;       /* "tc" "ts" "tt" "mb"; 0 none */
+    uint32_t per_host;   /* "ph": transfers at once to one host, 0 = default */
+    double rate;         /* "pr": new transfers a second to one host, 0 = no limit */
+    struct span ca_file; /* "ca": extra CA file on the node; empty = system */
+    struct span present; /* "P": opaque to all but the client that prints results */
 };
 void spec_pack(struct buf *out, const struct job_spec *spec);
 int spec_unpack(struct span bytes, struct job_spec *ret, struct err *err);

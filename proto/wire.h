@@ -13,36 +13,60 @@ enum {
     WIRE_VERSION = 1,
     WIRE_KEY_BYTES = 16,
     WIRE_DIGEST_BYTES = 16,
-    WIRE_CLIENT_FRAME_MAX = 64 * KIB,  /* R17 */
+    WIRE_CLIENT_FRAME_MAX = 64 * KIB, /* R17 */
     WIRE_WORKER_FRAME_MAX = 1 * MIB,
     WIRE_CHUNK_TASKS_MAX = 4096,
     WIRE_CHUNK_BYTES_MAX = 256 * KIB,
     WIRE_SPEC_BYTES_MAX = 32 * KIB,
-    WIRE_LIST_MAX = 4096,              /* entries of any other repeated field */
+    WIRE_LIST_MAX = 4096, /* entries of any other repeated field */
     WIRE_TEXT_MAX = 1024,
 };
 
 enum msg_type {
-    MSG_HELLO = 1, MSG_WELCOME, MSG_BEAT, MSG_SUBMIT, MSG_CHUNK, MSG_SEAL, MSG_ACCEPTED,
-    MSG_LEASE, MSG_DONE, MSG_COMMITTED, MSG_PUBLISHED, MSG_FOLLOW, MSG_RESULTS, MSG_CANCEL,
-    MSG_DRAIN, MSG_QUERY, MSG_ANSWER, MSG_ERROR, MSG_REVOKE, MSG_CREDIT, MSG_TYPE_COUNT
+    MSG_HELLO = 1,
+    MSG_WELCOME,
+    MSG_BEAT,
+    MSG_SUBMIT,
+    MSG_CHUNK,
+    MSG_SEAL,
+    MSG_ACCEPTED,
+    MSG_LEASE,
+    MSG_DONE,
+    MSG_COMMITTED,
+    MSG_PUBLISHED,
+    MSG_FOLLOW,
+    MSG_RESULTS,
+    MSG_CANCEL,
+    MSG_DRAIN,
+    MSG_QUERY,
+    MSG_ANSWER,
+    MSG_ERROR,
+    MSG_REVOKE,
+    MSG_CREDIT,
+    MSG_TYPE_COUNT
 };
 const char *msg_type_name(enum msg_type t); /* "Hello" ... ; "?" if unknown */
 
 /* A task's end as one byte, in Done and Results. */
 enum task_status {
-    TASK_OK, TASK_FAILED, /* permanent */
-    TASK_RETRYABLE,       /* in a record: retries are used up */
-    TASK_POISON,          /* its own fault killed its mill; in a record: quarantined */
-    TASK_LOST,            /* infrastructure took it; never in a record */
+    TASK_OK,
+    TASK_FAILED,    /* permanent */
+    TASK_RETRYABLE, /* in a record: retries are used up */
+    TASK_POISON,    /* its own fault killed its mill; in a record: quarantined */
+    TASK_LOST,      /* infrastructure took it; never in a record */
     TASK_CANCELLED,
     TASK_STATUS_COUNT
 };
 enum job_state { JOB_OPEN, JOB_SEALED, JOB_DONE, JOB_CANCELLED, JOB_ABANDONED };
 enum peer_role { ROLE_CLIENT, ROLE_WORKER };
 
-struct epoch { uint64_t counter; uint8_t nonce[16]; }; /* R5 */
-struct range { uint32_t first, count; };
+struct epoch {
+    uint64_t counter;
+    uint8_t nonce[16];
+}; /* R5 */
+struct range {
+    uint32_t first, count;
+};
 /* Several task results: n task numbers (absolute in the job), statuses, value lengths;
  * the values stand one after another in the message body. */
 struct task_batch {
@@ -52,71 +76,186 @@ struct task_batch {
     const uint32_t *lens;
 };
 
-struct held_lease { uint64_t lease, job; uint32_t chunk; const uint32_t *tasks; uint32_t n_tasks;
-                    uint8_t digest[WIRE_DIGEST_BYTES]; };
-struct msg_hello { enum peer_role role; uint32_t version_min, version_max; struct epoch epoch;
-    struct span name; uint32_t cpu_slots, io_slots; uint8_t nonce[16]; /* of this process */
-    const struct held_lease *held; uint32_t n_held; uint32_t pid;
-    struct span identities; /* worker: recipients of the identities it holds, '\n' between */ };
-struct msg_welcome { uint32_t version; struct epoch epoch; uint64_t session; uint32_t frame_max,
-    chunk_tasks_max, chunk_bytes_max, input_max, value_max, beat_ms, silence_ms; };
-struct msg_beat { uint64_t session; uint32_t cpu_busy, io_busy; const uint64_t *progressing;
-    uint32_t n_progressing; /* leases that moved since the last Beat */ };
-struct msg_submit { uint8_t key[WIRE_KEY_BYTES]; struct span spec; /* packed job_spec */
-    struct span name; int32_t priority; uint32_t retries; int64_t task_timeout_ns, deadline_ns;
-    bool detached; };
+struct held_lease {
+    uint64_t lease, job;
+    uint32_t chunk;
+    const uint32_t *tasks;
+    uint32_t n_tasks;
+    uint8_t digest[WIRE_DIGEST_BYTES];
+};
+struct msg_hello {
+    enum peer_role role;
+    uint32_t version_min, version_max;
+    struct epoch epoch;
+    struct span name;
+    uint32_t cpu_slots, io_slots;
+    uint8_t nonce[16]; /* of this process */
+    const struct held_lease *held;
+    uint32_t n_held;
+    uint32_t pid;
+    struct span
+        identities; /* worker: recipients of the identities it holds, '\n' between */
+};
+struct msg_welcome {
+    uint32_t version;
+    struct epoch epoch;
+    uint64_t session;
+    uint32_t frame_max, chunk_tasks_max, chunk_bytes_max, input_max, value_max, beat_ms,
+        silence_ms;
+};
+struct msg_beat {
+    uint64_t session;
+    uint32_t cpu_busy, io_busy;
+    const uint64_t *progressing;
+    uint32_t n_progressing; /* leases that moved since the last Beat */
+};
+struct msg_submit {
+    uint8_t key[WIRE_KEY_BYTES];
+    struct span spec; /* packed job_spec */
+    struct span name;
+    int32_t priority;
+    uint32_t retries;
+    int64_t task_timeout_ns, deadline_ns;
+    bool detached;
+};
 /* Body: the inputs. tasks of chunk seq are numbered after those of seq - 1. */
-struct msg_chunk { uint64_t job; uint32_t seq; uint32_t n; const uint32_t *lens;
-    uint8_t digest[WIRE_DIGEST_BYTES]; /* crypto_chunk_digest of (lens as LE u32, body) */ };
-struct msg_seal { uint64_t job; uint32_t chunks; uint64_t tasks; };
-struct msg_accepted { uint8_t key[WIRE_KEY_BYTES]; uint64_t job; uint32_t chunks; /* < are on disk */
-    bool sealed; enum job_state state; uint32_t credit_bytes; };
+struct msg_chunk {
+    uint64_t job;
+    uint32_t seq;
+    uint32_t n;
+    const uint32_t *lens;
+    uint8_t digest[WIRE_DIGEST_BYTES]; /* crypto_chunk_digest of (lens as LE u32, body) */
+};
+struct msg_seal {
+    uint64_t job;
+    uint32_t chunks;
+    uint64_t tasks;
+};
+struct msg_accepted {
+    uint8_t key[WIRE_KEY_BYTES];
+    uint64_t job;
+    uint32_t chunks; /* < are on disk */
+    bool sealed;
+    enum job_state state;
+    uint32_t credit_bytes;
+};
 /* Body: the inputs of the tasks in ranges, in order. */
-struct msg_lease { uint64_t lease, job; uint32_t chunk; uint8_t digest[WIRE_DIGEST_BYTES];
+struct msg_lease {
+    uint64_t lease, job;
+    uint32_t chunk;
+    uint8_t digest[WIRE_DIGEST_BYTES];
     struct span spec; /* empty when sent before in this session */
-    const struct range *ranges; uint32_t n_ranges; const uint32_t *lens; uint32_t n_lens;
-    int64_t task_timeout_ns; };
-struct msg_done { uint64_t lease, job; struct epoch epoch; uint8_t digest[WIRE_DIGEST_BYTES];
-    uint32_t chunk; struct task_batch batch; bool last; /* lease has no more */ bool files; };
-struct msg_committed { uint64_t lease; const uint32_t *won, *lost; uint32_t n_won, n_lost; };
+    const struct range *ranges;
+    uint32_t n_ranges;
+    const uint32_t *lens;
+    uint32_t n_lens;
+    int64_t task_timeout_ns;
+};
+struct msg_done {
+    uint64_t lease, job;
+    struct epoch epoch;
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    uint32_t chunk;
+    struct task_batch batch;
+    bool last; /* lease has no more */
+    bool files;
+};
+struct msg_committed {
+    uint64_t lease;
+    const uint32_t *won, *lost;
+    uint32_t n_won, n_lost;
+};
 /* batch.statuses TASK_OK, or an error whose value replaces the record's. */
-struct msg_published { uint64_t lease, job; struct epoch epoch; struct task_batch batch; };
-struct msg_follow { uint64_t job, cursor; uint32_t credit_bytes; bool task_order, inputs, failed_only; };
-struct msg_job_counts { uint64_t tasks, ok, failed, quarantined, cancelled, running; };
+struct msg_published {
+    uint64_t lease, job;
+    struct epoch epoch;
+    struct task_batch batch;
+};
+struct msg_follow {
+    uint64_t job, cursor;
+    uint32_t credit_bytes;
+    bool task_order, inputs, failed_only;
+};
+struct msg_job_counts {
+    uint64_t tasks, ok, failed, quarantined, cancelled, running;
+};
 /* Body: values, then (if asked) inputs, both in batch order. */
-struct msg_results { uint64_t job, cursor, next_cursor; struct task_batch batch;
-    const uint32_t *input_lens; uint32_t n_input_lens; struct span node; const uint32_t *attempts;
-    uint32_t n_attempts; bool end; /* no record will follow */ enum job_state state;
-    struct msg_job_counts counts; };
-struct msg_cancel { uint64_t job; };
-struct msg_drain { struct span node; };
+struct msg_results {
+    uint64_t job, cursor, next_cursor;
+    struct task_batch batch;
+    const uint32_t *input_lens;
+    uint32_t n_input_lens;
+    struct span node;
+    const uint32_t *attempts;
+    uint32_t n_attempts;
+    bool end; /* no record will follow */
+    enum job_state state;
+    struct msg_job_counts counts;
+};
+struct msg_cancel {
+    uint64_t job;
+};
+struct msg_drain {
+    struct span node;
+};
 /* what: "jobs", "job", "nodes", "status"; Answer's body: array of msgpack maps. */
-struct msg_query { uint32_t id; struct span what; uint64_t job; };
-struct msg_answer { uint32_t id; uint32_t n; bool last; };
-struct msg_error { uint32_t code; /* exit code of CLI.md */ struct span text, hint; uint64_t job;
-    enum msg_type about; };
-struct msg_revoke { uint64_t lease, job; }; /* coordinator -> node: stop; lease 0 = all of job */
-struct msg_credit { uint64_t job; uint32_t bytes; }; /* follower gives more credit */
+struct msg_query {
+    uint32_t id;
+    struct span what;
+    uint64_t job;
+};
+struct msg_answer {
+    uint32_t id;
+    uint32_t n;
+    bool last;
+};
+struct msg_error {
+    uint32_t code; /* exit code of CLI.md */
+    struct span text, hint;
+    uint64_t job;
+    enum msg_type about;
+};
+struct msg_revoke {
+    uint64_t lease, job;
+}; /* coordinator -> node: stop; lease 0 = all of job */
+struct msg_credit {
+    uint64_t job;
+    uint32_t bytes;
+}; /* follower gives more credit */
 
 struct msg {
     enum msg_type type;
-    struct span body;  /* of all body frames, in one piece */
+    struct span body; /* of all body frames, in one piece */
     union {
-        struct msg_hello hello; struct msg_welcome welcome; struct msg_beat beat;
-        struct msg_submit submit; struct msg_chunk chunk; struct msg_seal seal;
-        struct msg_accepted accepted; struct msg_lease lease; struct msg_done done;
-        struct msg_committed committed; struct msg_published published;
-        struct msg_follow follow; struct msg_results results; struct msg_cancel cancel;
-        struct msg_drain drain; struct msg_query query; struct msg_answer answer;
-        struct msg_error error; struct msg_revoke revoke; struct msg_credit credit;
+        struct msg_hello hello;
+        struct msg_welcome welcome;
+        struct msg_beat beat;
+        struct msg_submit submit;
+        struct msg_chunk chunk;
+        struct msg_seal seal;
+        struct msg_accepted accepted;
+        struct msg_lease lease;
+        struct msg_done done;
+        struct msg_committed committed;
+        struct msg_published published;
+        struct msg_follow follow;
+        struct msg_results results;
+        struct msg_cancel cancel;
+        struct msg_drain drain;
+        struct msg_query query;
+        struct msg_answer answer;
+        struct msg_error error;
+        struct msg_revoke revoke;
+        struct msg_credit credit;
     };
 };
 
 /* Appends the envelope of m (not its body) to out. */
 void wire_encode(const struct msg *m, struct buf *out);
 /* Decodes an envelope and checks it against its body: lengths must add up to the body's.
- * Unknown versions, types and inconsistent counts are errors. arena: bounded by its budget. */
-int wire_decode(struct span envelope, struct span body, struct arena *arena, struct msg *ret,
-                struct err *err);
+ * Unknown versions, types and inconsistent counts are errors. arena: bounded by its
+ * budget. */
+int wire_decode(struct span envelope, struct span body, struct arena *arena,
+                struct msg *ret, struct err *err);
 
 #endif

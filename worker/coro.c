@@ -137,14 +137,15 @@ static void context_make(struct coro *coro)
     coro->self.uc_stack.ss_sp = stack_low(coro);
     coro->self.uc_stack.ss_size = stack_bytes(coro);
     coro->self.uc_link = NULL;
-    makecontext(&coro->self, (void (*)(void))ucontext_entry, 2,
-                (unsigned)(p >> 16 >> 16), (unsigned)p);
+    makecontext(&coro->self, (void (*)(void))ucontext_entry, 2, (unsigned)(p >> 16 >> 16),
+                (unsigned)p);
 }
 #elif defined(__x86_64__)
 static void context_make(struct coro *coro)
 {
     /* coro_switch's frame from low to high: control words, r15, r14, r13, r12, rbx, rbp,
-     * return address; then a zero that keeps rsp at a multiple of 16 in the trampoline. */
+     * return address; then a zero that keeps rsp at a multiple of 16 in the trampoline.
+     */
     uint64_t *sp = (uint64_t *)(stack_low(coro) + stack_bytes(coro)) - 10;
     uint32_t mxcsr;
     uint16_t x87;

@@ -35,7 +35,7 @@ struct coro;
 
 /* Idle coroutines with their stacks, reused last in first out. */
 struct coro_cache {
-    struct coro *idle;  /* owned */
+    struct coro *idle; /* owned */
     size_t nidle;
     size_t nmade;       /* alive, idle or not */
     size_t stack_bytes; /* usable, without the guard; a multiple of the page */

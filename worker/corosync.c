@@ -1,5 +1,6 @@
 /* Invariant: a waiter is in a queue until it is granted or gives up; who grants takes it
- * out. A granted waiter owns what it waited for even if a cancel arrives before it runs. */
+ * out. A granted waiter owns what it waited for even if a cancel arrives before it runs.
+ */
 #include "worker/corosync.h"
 
 #include <errno.h>
@@ -19,7 +20,8 @@ static int queue_wait(struct corosync_queue *queue, int64_t timeout_ns)
     struct corosync_waiter waiter = { .task = coro_current() };
     if (coro_check() < 0)
         return -1;
-    int64_t until = timeout_ns < 0 ? 0 : loop_now_ns(coropool_loop(coro_pool())) + timeout_ns;
+    int64_t until =
+        timeout_ns < 0 ? 0 : loop_now_ns(coropool_loop(coro_pool())) + timeout_ns;
     TAILQ_INSERT_TAIL(queue, &waiter, waiter_node);
     int rc = 0;
     while (!waiter.granted && rc == 0) {

@@ -1,6 +1,6 @@
-/* Invariant: every job is in exactly one of free, waiting, a thread's hands, done. The jobs
- * are made once; submitting allocates nothing. `lock` guards waiting, done and stopping;
- * free, busy and rooms belong to the loop's thread. */
+/* Invariant: every job is in exactly one of free, waiting, a thread's hands, done. The
+ * jobs are made once; submitting allocates nothing. `lock` guards waiting, done and
+ * stopping; free, busy and rooms belong to the loop's thread. */
 #include "worker/threadpool.h"
 
 #include <errno.h>
@@ -61,7 +61,7 @@ static void call_rooms(struct threadpool *pool)
     size_t nfree = 0;
     struct job *job;
     STAILQ_FOREACH(job, &pool->free, job_node)
-        nfree++;
+    nfree++;
     while (nfree-- > 0 && (room = TAILQ_FIRST(&pool->rooms))) {
         room->waiting = false;
         TAILQ_REMOVE(&pool->rooms, room, room_node);

@@ -1,5 +1,6 @@
-/* A few threads for calls that block (open, fsync, big reads). Bounded: it refuses instead
- * of growing. Everything but the submitted functions runs on the loop's thread. */
+/* A few threads for calls that block (open, fsync, big reads). Bounded: it refuses
+ * instead of growing. Everything but the submitted functions runs on the loop's thread.
+ */
 #ifndef WORKER_THREADPOOL_H
 #define WORKER_THREADPOOL_H
 

@@ -1,4 +1,5 @@
-/* The thread pool: every job reports once on the loop's thread, and it refuses when full. */
+/* The thread pool: every job reports once on the loop's thread, and it refuses when full.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Installs what the tests need (Debian), builds with sanitizers, runs every test.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+packages=(build-essential git cmake ninja-build pkg-config clang-format-14 libsodium-dev
+    libmsgpack-dev libev-dev libcmocka-dev)
+if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
+    as_root=()
+    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq "${packages[@]}" >/dev/null
+fi
+
+cmake --preset asan
+cmake --build --preset asan
+ctest --test-dir build/asan --output-on-failure
+
+# Where threads or coroutines meet, once more under ThreadSanitizer.
+cmake --preset tsan
+cmake --build --preset tsan
+ctest --test-dir build/tsan --output-on-failure -L threads
