@@ -56,7 +56,5 @@ void opt_help(const struct opt *table, FILE *f);
 
 int duration_parse(const char *s, int64_t *ret_ns);
 int size_parse(const char *s, int64_t *ret_bytes);
-/* The candidate nearest to s by edit distance, if near enough; else NULL. */
-const char *opt_nearest(const char *s, const char *const *candidates, size_t n);
 
 #endif

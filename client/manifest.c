@@ -2,7 +2,7 @@
 
 #include <ctype.h>
 
-#include "base/opt.h"
+#include "base/nearest.h"
 
 static const struct {
     const char *name;
@@ -53,7 +53,7 @@ int manifest_algos_parse(const char *list, uint32_t *ret_mask, struct err *err)
             for (size_t i = 0; i < ARRAY_LEN(algos); i++)
                 names[i] = algos[i].name;
             AUTO_FREE char *word = span_dup(span_of(p, len));
-            const char *near = opt_nearest(word, names, ARRAY_LEN(names));
+            const char *near = nearest(word, names, ARRAY_LEN(names));
             err_set(err, 2, "unknown algorithm '%s' in -a", word);
             return err_hint(err, "%s%s%savailable: md5 sha1 sha256 sha512 blake2b",
                             near ? "did you mean '" : "", near ? near : "",

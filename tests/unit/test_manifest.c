@@ -52,11 +52,25 @@ static void what_is_no_line_is_refused(void **state)
     }
 }
 
+static void an_unknown_algorithm_gets_a_hint(void **state)
+{
+    (void)state;
+    struct err err = { 0 };
+    uint32_t mask = 0;
+    assert_int_equal(manifest_algos_parse("sha256,b2", &mask, &err), 0);
+    assert_int_equal(mask, BIT(ALGO_SHA256) | BIT(ALGO_BLAKE2B));
+    assert_int_equal(manifest_algos_parse("sha-256", &mask, &err), -1);
+    assert_int_equal(err.code, 2);
+    assert_string_equal(err.text, "unknown algorithm 'sha-256' in -a");
+    assert_non_null(strstr(err.hint, "did you mean 'sha256'?"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lines_are_gnu_lines_and_read_back),
         cmocka_unit_test(what_is_no_line_is_refused),
+        cmocka_unit_test(an_unknown_algorithm_gets_a_hint),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
