@@ -125,8 +125,8 @@ static int read_text(struct span bytes, size_t *pos, uint64_t len, struct span *
 
 int map_unpack_begin(struct span bytes, size_t *pos, uint32_t *ret_n, struct err *err)
 {
-    uint8_t format;
-    uint64_t n;
+    uint8_t format = 0;
+    uint64_t n = 0;
     if (read_format(bytes, pos, &format, err) < 0)
         return -1;
     if ((format & 0xf0) == FMT_FIXMAP)
@@ -180,7 +180,7 @@ static int read_wide(struct span bytes, size_t *pos, uint8_t format, struct map_
 static int read_value(struct span bytes, size_t *pos, struct map_value *ret,
                       struct err *err)
 {
-    uint8_t format;
+    uint8_t format = 0;
     struct map_value v = { .kind = MAP_NIL };
     if (read_format(bytes, pos, &format, err) < 0)
         return -1;
