@@ -1,0 +1,86 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/nearest.h"
+
+static void a_buf_grows_drops_and_prints(void **state)
+{
+    (void)state;
+    AUTO_BUF b = BUF_INIT;
+    for (int i = 0; i < 1000; i++)
+        buf_printf(&b, "%03d,", i);
+    assert_int_equal(b.len, 4000);
+    buf_drop(&b, 3996);
+    assert_string_equal(buf_str(&b), "999,");
+    assert_int_equal(b.len, 4);
+    assert_true(span_eq(buf_span(&b), SPAN_LIT("999,")));
+}
+
+static void an_arena_keeps_to_its_budget(void **state)
+{
+    (void)state;
+    struct arena a;
+    arena_init(&a, 64 * KIB);
+    uint8_t *first = arena_alloc(&a, 1);
+    assert_non_null(first);
+    assert_int_equal((uintptr_t)first % 16, 0);
+    assert_int_equal(*first, 0);
+    assert_null(arena_alloc(&a, 64 * KIB));
+    assert_null(arena_alloc(&a, SIZE_MAX));
+    assert_non_null(arena_alloc(&a, 60 * KIB));
+    arena_reset(&a);
+    assert_non_null(arena_alloc(&a, 64 * KIB));
+    arena_fini(&a);
+}
+
+static void an_error_is_prefixed_on_its_way_up(void **state)
+{
+    (void)state;
+    struct err err = { 0 };
+    assert_int_equal(err_set(&err, 3, "line %d is bad", 7), -1);
+    assert_int_equal(err_hint(&err, "look at it"), -1);
+    assert_int_equal(err_prefix(&err, "%s", "urls"), -1);
+    assert_string_equal(err.text, "urls: line 7 is bad");
+    assert_string_equal(err.hint, "look at it");
+    assert_int_equal(err.code, 3);
+    for (int i = 0; i < 1000; i++) /* never past the end */
+        err_prefix(&err, "prefix");
+    assert_int_equal(strlen(err.text), sizeof(err.text) - 1);
+    assert_int_equal(err_set(NULL, 1, "nobody listens"), -1);
+}
+
+static void the_nearest_word_is_near_or_none(void **state)
+{
+    (void)state;
+    static const char *const words[] = { "hash", "encrypt", "decrypt", "fetch" };
+    static const struct {
+        const char *typed, *want;
+    } t[] = {
+        { "hahs", NULL }, /* two edits in four letters */
+        { "has", "hash" },       { "encript", "encrypt" },
+        { "dcrypt", "decrypt" }, { "zzz", NULL },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        const char *got = nearest(t[i].typed, words, ARRAY_LEN(words));
+        if (t[i].want)
+            assert_string_equal(got, t[i].want);
+        else
+            assert_null(got);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_buf_grows_drops_and_prints),
+        cmocka_unit_test(an_arena_keeps_to_its_budget),
+        cmocka_unit_test(an_error_is_prefixed_on_its_way_up),
+        cmocka_unit_test(the_nearest_word_is_near_or_none),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
