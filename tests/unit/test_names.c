@@ -1,0 +1,131 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client/names.h"
+#include "client/walk.h"
+
+static void a_url_becomes_host_and_path(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *url, *suffix, *want; /* want NULL: no such URL */
+    } t[] = {
+        { "http://h", "", "h/index.html" },
+        { "https://H.org:8443/", "", "h.org:8443/index.html" },
+        { "http://u:p@h/a/b.tar?x=1/2#frag", ".age", "h/a/b.tar?x=1%2F2.age" },
+        { "http://h/../../etc/passwd", "", "h/%2E%2E/%2E%2E/etc/passwd" },
+        { "http://h//a///b/", "", "h/a/b/index.html" },
+        { "http://h/a b\nc", "", "h/a%20b%0Ac" },
+        { "http://h?q", "", "h/index.html?q" },
+        { "ftp://h/a", "", NULL },
+        { "ht!tp://bad", "", NULL },
+        { "http://", "", NULL },
+        { "http://../a", "", NULL },
+        { "http://a\\b/", "", NULL },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        AUTO_FREE char *got = NULL;
+        int rc = names_of_url(span_str(t[i].url), t[i].suffix, &got);
+        assert_int_equal(rc, t[i].want ? 0 : -1);
+        if (t[i].want)
+            assert_string_equal(got, t[i].want);
+    }
+}
+
+static void a_long_part_is_cut_and_still_its_own(void **state)
+{
+    (void)state;
+    AUTO_FREE char *one = NULL, *two = NULL;
+    AUTO_BUF url = BUF_INIT;
+    buf_printf(&url, "http://h/%0400d", 1);
+    assert_int_equal(names_of_url(buf_span(&url), ".age", &one), 0);
+    buf_add_u8(&url, '2');
+    assert_int_equal(names_of_url(buf_span(&url), ".age", &two), 0);
+    assert_int_equal(strlen(one), strlen("h/") + 255);
+    assert_string_not_equal(one, two);
+}
+
+static void outputs_go_as_cp_puts_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *out, *root, *below, *want;
+    } t[] = {
+        { NULL, "a/b", "", "a/b" }, { NULL, "a/", "c", "a/c" },
+        { "o", "a/b", "", "o/b" },  { "o", "a/b/", "c/d", "o/b/c/d" },
+        { "o", ".", "c", "o/c" },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        AUTO_FREE char *got = names_target(t[i].out, t[i].root, t[i].below);
+        assert_string_equal(got, t[i].want);
+    }
+    AUTO_FREE char *plain = names_drop_age("d/a.age");
+    assert_string_equal(plain, "d/a");
+    assert_null(names_drop_age("d/.age"));
+    assert_null(names_drop_age("plain"));
+}
+
+struct tally {
+    int files, errors;
+};
+
+static int count(void *arg, const struct walk_entry *entry)
+{
+    struct tally *tally = arg;
+    if (entry->error)
+        tally->errors++;
+    else
+        tally->files++;
+    return 0;
+}
+
+/* Regular files only; a link that the user named is followed, one that is found is not.
+ */
+static void a_walk_takes_regular_files(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/walk.XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    AUTO_FREE char *file = xasprintf("%s/a\nb", dir), *link = xasprintf("%s/link", dir);
+    AUTO_FREE char *fifo = xasprintf("%s/fifo", dir), *none = xasprintf("%s/none", dir);
+    FILE *f = fopen(file, "w");
+    assert_non_null(f);
+    fclose(f);
+    assert_int_equal(symlink(file, link), 0);
+    assert_int_equal(mkfifo(fifo, 0600), 0);
+    const struct {
+        const char *root;
+        bool recursive;
+        int files, errors, skipped;
+    } t[] = {
+        { dir, true, 1, 0, 2 },  { dir, false, 0, 1, 0 },  { link, false, 1, 0, 0 },
+        { none, true, 0, 1, 0 }, { fifo, false, 0, 1, 0 },
+    };
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        struct tally tally = { 0, 0 };
+        struct walk_counts counts = { 0, 0 };
+        assert_int_equal(walk(t[i].root, t[i].recursive, count, &tally, &counts), 0);
+        assert_int_equal(tally.files, t[i].files);
+        assert_int_equal(tally.errors, t[i].errors);
+        assert_int_equal(counts.skipped, t[i].skipped);
+    }
+    unlink(file);
+    unlink(link);
+    unlink(fifo);
+    rmdir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_url_becomes_host_and_path),
+        cmocka_unit_test(a_long_part_is_cut_and_still_its_own),
+        cmocka_unit_test(outputs_go_as_cp_puts_them),
+        cmocka_unit_test(a_walk_takes_regular_files),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
