@@ -3,8 +3,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(build-essential git cmake ninja-build pkg-config clang-format-14 libsodium-dev
-    libmsgpack-dev libev-dev libcmocka-dev)
+packages=(build-essential git cmake ninja-build pkg-config clang-format-14 protobuf-c-compiler
+    libprotobuf-c-dev libzmq3-dev libsodium-dev libmsgpack-dev libev-dev libsqlite3-dev libssl-dev
+    libcurl4-openssl-dev libc-ares-dev uthash-dev libcmocka-dev bats age nginx-light sqlite3
+    python3-zmq python3-protobuf python3-msgpack protobuf-compiler)
 if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
     as_root=()
     [ "$(id -u)" -eq 0 ] || as_root=(sudo)
