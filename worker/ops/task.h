@@ -1,0 +1,36 @@
+/* One task, from source through stages to sink, in one pass over the bytes: what a mill
+ * does. Blocking; knows no loop, socket or lease. Opens files only through files.h. */
+#ifndef WORKER_OPS_TASK_H
+#define WORKER_OPS_TASK_H
+
+#include <stdatomic.h>
+#include "proto/pack.h"
+#include "proto/wire.h"
+#include "worker/ops/files.h"
+
+/* What stays the same for all tasks of a process. */
+struct task_env {
+    const struct files_roots *roots; /* borrowed */
+    const void *identities;       /* borrowed; age_identities of ops/age.h, may be NULL */
+    const atomic_bool *cancelled; /* looked at every MiB; NULL = never */
+};
+
+struct task_work {
+    const struct job_spec *spec;
+    const struct task_input *in;
+    struct files_attempt attempt; /* names the temporary output */
+    /* A fetched body: bytes, or a file read from offset 0. Else the input is the source.
+     */
+    bool has_body;
+    struct span body;
+    int body_fd; /* -1 = none; not closed here */
+};
+
+/* Runs it. Fills *ret and returns its status (TASK_OK, TASK_FAILED, TASK_RETRYABLE or
+ * TASK_CANCELLED); what *ret points to is in `mem`, which is cleared first. With
+ * SINK_FILE and TASK_OK the bytes lie whole in the attempt's temporary file, not synced
+ * and not published; after any other status no temporary is left. */
+enum task_status task_run(const struct task_env *env, const struct task_work *work,
+                          struct buf *mem, struct task_value *ret);
+
+#endif
