@@ -1,0 +1,93 @@
+#include "coordinator/fx.h"
+
+struct fx_group *fx_group_new(void)
+{
+    struct fx_group *g = xcalloc(1, sizeof(*g));
+    arena_init(&g->arena, 0);
+    STAILQ_INIT(&g->list);
+    return g;
+}
+
+static void batch_fini(struct batch_row *b)
+{
+    blob_unref(b->tasks);
+    blob_unref(b->statuses);
+    blob_unref(b->attempts);
+    blob_unref(b->lens);
+    blob_unref(b->values);
+}
+
+static void chunk_fini(struct chunk_row *c)
+{
+    blob_unref(c->lens);
+    blob_unref(c->body);
+}
+
+static void fx_fini(struct fx *fx)
+{
+    switch (fx->type) {
+    case FX_CHUNK:
+        chunk_fini(&fx->chunk);
+        break;
+    case FX_BATCH:
+        batch_fini(&fx->batch);
+        break;
+    case FX_SHOW:
+        blob_unref(fx->show.statuses);
+        blob_unref(fx->show.lens);
+        blob_unref(fx->show.values);
+        break;
+    case FX_READ_CHUNK:
+        chunk_fini(&fx->read_chunk.ret);
+        blob_unref(fx->read_chunk.ret_recorded);
+        break;
+    case FX_READ_RESULTS:
+        batch_fini(&fx->read_results.ret);
+        blob_unref(fx->read_results.ret_input_lens);
+        blob_unref(fx->read_results.ret_inputs);
+        break;
+    case FX_SEND:
+        blob_unref(fx->send.body);
+        break;
+    case FX_JOB:
+    case FX_STATE:
+        break;
+    }
+}
+
+void fx_group_free(struct fx_group *g)
+{
+    struct fx *fx;
+
+    if (!g)
+        return;
+    STAILQ_FOREACH(fx, &g->list, node)
+    fx_fini(fx);
+    arena_fini(&g->arena);
+    free(g);
+}
+
+struct fx *fx_add(struct fx_group *g, enum fx_type type)
+{
+    struct fx *fx = arena_alloc(&g->arena, sizeof(*fx));
+    fx->type = type;
+    if (type < FX_READ_CHUNK)
+        g->saves = true;
+    else if (type < FX_SEND)
+        g->reads = true;
+    STAILQ_INSERT_TAIL(&g->list, fx, node);
+    return fx;
+}
+
+void *fx_keep_bytes(struct fx_group *g, const void *p, size_t len)
+{
+    void *copy = arena_alloc(&g->arena, len ? len : 1);
+    if (len)
+        memcpy(copy, p, len);
+    return copy;
+}
+
+struct span fx_keep(struct fx_group *g, struct span s)
+{
+    return span_of(fx_keep_bytes(g, s.data, s.len), s.len);
+}

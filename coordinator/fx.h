@@ -1,0 +1,143 @@
+/* Effects: what the scheduler wants done, in order. All effects of one turn of the loop
+ * are a group (R1). The store's thread executes groups in order, several in one
+ * transaction; what is to be sent leaves after the commit. A group is never dropped (R2).
+ * No I/O lives here. */
+#ifndef COORDINATOR_FX_H
+#define COORDINATOR_FX_H
+
+#include <sys/queue.h>
+#include "base/arena.h"
+#include "coordinator/blob.h"
+#include "proto/link.h"
+#include "proto/wire.h"
+
+/* One row per job. */
+struct job_row {
+    uint64_t id;
+    uint8_t key[WIRE_KEY_BYTES];
+    struct span spec, name, owner; /* owner: the submitter's name */
+    int32_t priority;
+    uint32_t retries;
+    int64_t task_timeout_ns, deadline_ns; /* the deadline from submission on */
+    bool detached;
+    int64_t created_wall_ns, ended_wall_ns; /* 0 = not ended */
+    enum job_state state;
+    uint32_t chunks;                        /* accepted */
+    uint64_t tasks;                         /* in them */
+    uint64_t ok, failed, poison, cancelled; /* visible records; their sum is the next
+                                               record's cursor */
+};
+
+/* One row per chunk: its body and what is known of it without the body. */
+struct chunk_row {
+    uint64_t job;
+    uint32_t seq;
+    uint64_t first; /* number of its first task */
+    uint32_t n;
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    struct blob *lens; /* n host-order u32 */
+    struct blob *body;
+};
+
+/* Records of one Done (or of a cancelled chunk): a row of its own. */
+struct batch_row {
+    uint64_t row; /* unique, given by the scheduler, growing */
+    uint64_t job;
+    uint32_t chunk;
+    bool pending;          /* files not yet published: no cursor, not visible (R8) */
+    uint64_t cursor;       /* of the first record, when visible */
+    uint64_t epoch, lease; /* whose attempt it is */
+    uint32_t n;
+    struct blob *tasks;    /* n host-order u32, ascending: task numbers in the job */
+    struct blob *statuses; /* n bytes, enum task_status */
+    struct blob *attempts; /* n host-order u32 */
+    struct blob *lens;     /* n host-order u32 */
+    struct blob *values;
+    struct span node;
+};
+
+enum fx_type {
+    /* Saved. */
+    FX_JOB,   /* job: insert */
+    FX_CHUNK, /* chunk: insert; the job row's chunks and tasks grow with it */
+    FX_STATE, /* state: the job's state (and when it ended) changes */
+    FX_BATCH, /* batch: insert; when visible the job's counts grow with it */
+    FX_SHOW,  /* show: a pending batch becomes visible, some values replaced */
+    /* Asked; answered in the effect itself, after the commit of its group. */
+    FX_READ_CHUNK,   /* read_chunk */
+    FX_READ_RESULTS, /* read_results */
+    /* Sent after the commit. */
+    FX_SEND,
+};
+
+/* Everything about a chunk that is not in memory: its row, and what is recorded of it. */
+struct fx_read_chunk {
+    uint64_t job;
+    uint32_t seq;
+    struct chunk_row ret;      /* blobs owned by the effect */
+    struct blob *ret_recorded; /* n bytes: 1 = this task has a record (pending too) */
+};
+
+/* A page of results, in commit order (from cursor on) or in task order (tasks from
+ * `cursor` on, of chunks below `chunks_complete`). */
+struct fx_read_results {
+    uint64_t job, follow; /* follow: the asker's number, given back */
+    uint64_t cursor;
+    uint64_t limit; /* commit order: cursors below it are visible */
+    bool task_order, inputs, failed_only;
+    uint32_t first_chunk;     /* task order: the chunk that holds task `cursor`, */
+    uint32_t chunks_complete; /* and the first that is not complete */
+    size_t max_bytes;         /* of values and inputs; at least one record is given */
+    /* The answer: records of one node; n may be 0 when all that was looked at is filtered
+     * away, then ret_next says how far that was. */
+    struct batch_row ret; /* blobs owned by the effect; cursor = of the first given */
+    uint64_t ret_next;    /* cursor after what was looked at */
+    struct blob *ret_input_lens, *ret_inputs; /* when asked for */
+};
+
+struct fx {
+    STAILQ_ENTRY(fx) node;
+    enum fx_type type;
+    union {
+        struct job_row job;
+        struct chunk_row chunk;
+        struct {
+            uint64_t job;
+            enum job_state state;
+            int64_t ended_wall_ns;
+        } state;
+        struct batch_row batch;
+        struct {
+            uint64_t row, job, cursor;
+            uint32_t n;
+            struct blob *statuses;      /* the row's new ones, n bytes */
+            struct blob *lens, *values; /* NULL = as they were */
+        } show;
+        struct fx_read_chunk read_chunk;
+        struct fx_read_results read_results;
+        struct {
+            peer_id peer;
+            struct msg msg;    /* arrays and texts in the group's arena */
+            struct blob *body; /* what msg.body points into, or NULL */
+        } send;
+    };
+};
+
+struct fx_group {
+    STAILQ_ENTRY(fx_group) node;
+    STAILQ_HEAD(fx_list, fx) list;
+    struct arena arena; /* the effects, and what they point to (but blobs) */
+    size_t bytes;       /* of blobs to be stored: what waiting for the store costs */
+    bool saves, reads;
+};
+
+struct fx_group *fx_group_new(void);
+/* Drops its references to blobs. Takes NULL. */
+void fx_group_free(struct fx_group *g);
+/* A new effect at the end of the group, zeroed. Blobs put into it are owned by it. */
+struct fx *fx_add(struct fx_group *g, enum fx_type type);
+/* Copies into the group's arena. */
+struct span fx_keep(struct fx_group *g, struct span s);
+void *fx_keep_bytes(struct fx_group *g, const void *p, size_t len);
+
+#endif
