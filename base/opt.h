@@ -36,20 +36,27 @@ struct opt {
 };
 
 /* Where options come from besides argv: environment prefix ("TIDEMILL") and files, first
- * wins; both may be NULL. Files: "key = value" lines, '#' comments, [section] ignored. */
+ * wins; both may be NULL. Files: "key = value" lines, '#' comments, [section] ignored; a
+ * file that is not there is skipped, a key that no table has is another program's. In the
+ * environment the items of a list have white space between them; in a file the key is
+ * repeated. A source that names a list replaces what lower ones say. */
 struct opt_sources {
     const char *env_prefix;
     const char *const *files; /* NULL-ended */
 };
 
 /* Parses argv[1..] against up to four tables (NULL-ended array of tables; each table ends
- * with a row whose name is NULL) into `target`. Options and arguments may mix; "--" ends
- * options. argv's strings must outlive target. ret_args: the non-option arguments (caller
- * frees the array only). err code 2 with a hint (did you mean) on a bad option. */
+ * with a row whose name is NULL) into `target`, which is zeroed and goes to opt_fini,
+ * also after a failure. Options and arguments may mix; "--" ends options. argv's strings
+ * must outlive target. ret_args: the non-option arguments (caller frees the array only).
+ * err code 2 with a hint (did you mean) on a bad option. */
 int opt_parse(const struct opt *const *tables, const struct opt_sources *sources,
               int argc, char **argv, void *target, const char ***ret_args,
               size_t *ret_nargs, struct err *err);
-/* Frees lists inside target. */
+/* Where a value came from: "--name", "TIDEMILL_NAME", "FILE:LINE" or "default"; valid
+ * until opt_fini. row is one of the tables' own. Like all of this for one thread. */
+const char *opt_origin(const struct opt *row, const void *target);
+/* Frees lists inside target, and the strings that came from elsewhere than argv. */
 void opt_fini(const struct opt *const *tables, void *target);
 /* Prints a help section of one table to f. */
 void opt_help(const struct opt *table, FILE *f);
