@@ -1,5 +1,6 @@
 #include "base/crypto.h"
 
+#include <pthread.h>
 #include <sodium.h>
 
 #include "base/err.h"
@@ -17,6 +18,23 @@ void crypto_random(void *out, size_t len)
 uint32_t crypto_random_u32(void)
 {
     return randombytes_random();
+}
+
+static uint8_t short_hash_key[crypto_shorthash_KEYBYTES];
+
+static void short_hash_init(void)
+{
+    crypto_shorthash_keygen(short_hash_key);
+}
+
+uint64_t crypto_short_hash(const void *data, size_t len)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    uint64_t h;
+
+    pthread_once(&once, short_hash_init);
+    crypto_shorthash((uint8_t *)&h, data, len, short_hash_key);
+    return h;
 }
 
 void crypto_zero(void *p, size_t len)

@@ -12,6 +12,8 @@ void crypto_init(
     void); /* aborts when the library cannot start; thread-safe, repeatable */
 void crypto_random(void *out, size_t len);
 uint32_t crypto_random_u32(void);
+/* SipHash-2-4 under a key of this process: for tables whose keys a peer chooses. */
+uint64_t crypto_short_hash(const void *data, size_t len);
 void crypto_zero(void *p, size_t len);                       /* not optimised away */
 bool crypto_equal(const void *a, const void *b, size_t len); /* constant time */
 /* Locked, guarded, zeroed-on-free memory for keys. */

@@ -47,6 +47,7 @@ static void fx_fini(struct fx *fx)
         blob_unref(fx->read_results.ret_inputs);
         break;
     case FX_SEND:
+    case FX_SEND_NOW:
         blob_unref(fx->send.body);
         break;
     case FX_JOB:
@@ -61,8 +62,8 @@ void fx_group_free(struct fx_group *g)
 
     if (!g)
         return;
-    STAILQ_FOREACH(fx, &g->list, node)
-    fx_fini(fx);
+    STAILQ_FOREACH (fx, &g->list, node)
+        fx_fini(fx);
     arena_fini(&g->arena);
     free(g);
 }

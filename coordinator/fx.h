@@ -48,7 +48,7 @@ struct batch_row {
     uint64_t cursor;       /* of the first record, when visible */
     uint64_t epoch, lease; /* whose attempt it is */
     uint32_t n;
-    struct blob *tasks;    /* n host-order u32, ascending: task numbers in the job */
+    struct blob *tasks;    /* n host-order u32: task numbers in the job, as they came */
     struct blob *statuses; /* n bytes, enum task_status */
     struct blob *attempts; /* n host-order u32 */
     struct blob *lens;     /* n host-order u32 */
@@ -66,8 +66,8 @@ enum fx_type {
     /* Asked; answered in the effect itself, after the commit of its group. */
     FX_READ_CHUNK,   /* read_chunk */
     FX_READ_RESULTS, /* read_results */
-    /* Sent after the commit. */
-    FX_SEND,
+    FX_SEND,         /* sent after the commit */
+    FX_SEND_NOW,     /* sent at the end of the turn: Welcome, Beat and Lease only (R1) */
 };
 
 /* Everything about a chunk that is not in memory: its row, and what is recorded of it. */

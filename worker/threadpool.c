@@ -60,8 +60,8 @@ static void call_rooms(struct threadpool *pool)
     struct threadpool_room *room;
     size_t nfree = 0;
     struct job *job;
-    STAILQ_FOREACH(job, &pool->free, job_node)
-    nfree++;
+    STAILQ_FOREACH (job, &pool->free, job_node)
+        nfree++;
     while (nfree-- > 0 && (room = TAILQ_FIRST(&pool->rooms))) {
         room->waiting = false;
         TAILQ_REMOVE(&pool->rooms, room, room_node);

@@ -1,0 +1,56 @@
+/* The scheduler: jobs, chunks, leases, nodes, followers. Pure: a turn's time and events
+ * come in, effects go out (fx.h); no socket, clock, log or database in here, so a whole
+ * cluster can be simulated from one seed. One thread.
+ *
+ * A turn: sched_turn_begin, any events, sched_turn_end. */
+#ifndef COORDINATOR_SCHED_H
+#define COORDINATOR_SCHED_H
+
+#include "coordinator/fx.h"
+
+struct sched;
+
+struct sched_config {
+    struct epoch epoch;
+    int64_t silence_ns;     /* a peer not heard for so long is gone; 0 = 10 s */
+    int64_t abandon_ns;     /* an open job without its client ends then; 0 = 1 h */
+    int64_t unpublished_ns; /* a won file not published by then is an error; 0 = 10 min */
+    size_t open_bytes;      /* of chunks kept in memory; 0 = 64 MiB */
+    uint64_t next_row;      /* from store_load */
+    uint32_t seed;          /* of the jitter */
+};
+
+struct sched *sched_new(const struct sched_config *config);
+void sched_free(struct sched *s); /* takes NULL */
+
+/* At start, before the first turn: what the store knows (store_load's events). */
+void sched_load_job(struct sched *s, const struct job_row *row);
+void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t recorded);
+void sched_load_pending(struct sched *s, const struct batch_row *row);
+
+/* now_ns: monotonic; advances the scheduler's own clock by at most 1 s (R9). Effects of
+ * the turn go to g. */
+void sched_turn_begin(struct sched *s, int64_t now_ns, int64_t wall_ns,
+                      struct fx_group *g);
+/* Expires, gives leases, serves followers. */
+void sched_turn_end(struct sched *s);
+/* When a turn is needed though nothing happens: monotonic, as given to turns. */
+int64_t sched_next_ns(const struct sched *s);
+
+/* Events. */
+void sched_message(struct sched *s, peer_id peer, const struct msg *m);
+void sched_peer_gone(struct sched *s, peer_id peer);
+/* What is queued towards a peer, in bytes: who has much gets no leases and no results. */
+void sched_peer_queued(struct sched *s, peer_id peer, size_t bytes);
+/* A group is durable and its reads are answered. */
+void sched_committed(struct sched *s, struct fx_group *g);
+/* The store cannot keep up or the disk is full: intake and leasing stop (R10, R13). */
+void sched_set_pressure(struct sched *s, bool pressure, bool full);
+/* No lease any more; the process is about to end. True when none is out. */
+bool sched_drain(struct sched *s);
+
+/* For peers whose turn calls for a list of them: calls fn for each with bulk to send. */
+void sched_each_peer(const struct sched *s, void (*fn)(void *arg, peer_id peer),
+                     void *arg);
+
+#endif

@@ -1,0 +1,265 @@
+/* Followers: results in commit order or task order, paid for with byte credit (R14). Only
+ * what is on disk is sent (R3). */
+#include "coordinator/sched_state.h"
+
+void follow_free(struct sched *s, struct follower *f)
+{
+    LIST_REMOVE(f, job_node);
+    HASH_DEL(s->followers, f);
+    free(f);
+}
+
+void follow_drop_peer(struct sched *s, peer_id peer)
+{
+    struct follower *f, *tmp;
+
+    HASH_ITER (hh, s->followers, f, tmp)
+        if (f->peer == peer)
+            follow_free(s, f);
+}
+
+static bool job_ended(const struct job *j)
+{
+    return j->row.state == JOB_DONE || j->row.state == JOB_CANCELLED ||
+           j->row.state == JOB_ABANDONED;
+}
+
+/* Nothing will follow what this cursor has seen. */
+static bool at_end(const struct follower *f, uint64_t cursor)
+{
+    return job_ended(f->job) && f->job->committed_cursor == f->job->row.tasks &&
+           cursor == f->job->row.tasks;
+}
+
+/* The common part of a Results message; records are added by the caller. */
+static struct fx *results(struct sched *s, struct follower *f, uint64_t cursor,
+                          uint64_t next)
+{
+    struct job *j = f->job;
+    struct fx *fx = sched_send(s, f->peer, MSG_RESULTS);
+    struct msg_results *r = &fx->send.msg.results;
+
+    r->job = j->row.id;
+    r->cursor = cursor;
+    r->next_cursor = next;
+    r->end = at_end(f, next);
+    r->state = j->row.state;
+    r->counts = (struct msg_job_counts){ j->row.tasks,  j->row.ok,        j->row.failed,
+                                         j->row.poison, j->row.cancelled, j->leased };
+    f->cursor = next;
+    f->ended = r->end;
+    return fx;
+}
+
+static void fill(struct sched *s, struct fx *fx, const struct batch_row *b)
+{
+    struct msg_results *r = &fx->send.msg.results;
+
+    r->batch.n = b->n;
+    r->batch.tasks = fx_keep_bytes(s->g, b->tasks->data, b->tasks->len);
+    r->batch.statuses = fx_keep_bytes(s->g, b->statuses->data, b->statuses->len);
+    r->batch.lens = fx_keep_bytes(s->g, b->lens->data, b->lens->len);
+    r->attempts = fx_keep_bytes(s->g, b->attempts->data, b->attempts->len);
+    r->n_attempts = b->n;
+    r->node = fx_keep(s->g, b->node);
+}
+
+/* Joins values and inputs into one body, or shares the values where there are no inputs.
+ */
+static void fill_body(struct fx *fx, struct blob *values, struct span inputs)
+{
+    if (inputs.len == 0) {
+        fx->send.body = blob_ref(values);
+    } else {
+        fx->send.body = blob_alloc(values->len + inputs.len);
+        memcpy(fx->send.body->data, values->data, values->len);
+        memcpy(fx->send.body->data + values->len, inputs.data, inputs.len);
+    }
+    fx->send.msg.body = blob_span(fx->send.body);
+}
+
+/* ---- from memory: a batch that has just been committed ---- */
+
+static void live_inputs(struct sched *s, struct fx *fx, const struct chunk *c,
+                        const struct batch_row *b)
+{
+    const uint32_t *tasks = (const uint32_t *)b->tasks->data;
+    const uint32_t *lens = (const uint32_t *)c->lens->data;
+    uint32_t *in = arena_alloc(&s->g->arena, b->n * sizeof(*in));
+    AUTO_BUF inputs = BUF_INIT;
+
+    for (uint32_t i = 0; i < b->n; i++) {
+        uint32_t at = (uint32_t)(tasks[i] - c->first);
+        in[i] = lens[at];
+        buf_add(&inputs, c->body->data + c->offsets[at], lens[at]);
+    }
+    fx->send.msg.results.input_lens = in;
+    fx->send.msg.results.n_input_lens = b->n;
+    fill_body(fx, b->values, buf_span(&inputs));
+}
+
+static bool peer_full(struct sched *s, const struct follower *f)
+{
+    struct peer *p = sched_peer(s, f->peer);
+    return !p || p->queued > PEER_QUEUED_MAX;
+}
+
+void follow_live(struct sched *s, struct job *j, const struct batch_row *b)
+{
+    const struct chunk *c = j->chunks[b->chunk].open;
+    struct follower *f;
+
+    LIST_FOREACH (f, &j->followers, job_node) {
+        if (f->cursor != b->cursor || f->reading || f->task_order || f->failed_only ||
+            f->credit <= 0 || (f->inputs && !c) || peer_full(s, f))
+            continue;
+        struct fx *fx = results(s, f, b->cursor, b->cursor + b->n);
+        fill(s, fx, b);
+        if (f->inputs)
+            live_inputs(s, fx, c, b);
+        else
+            fill_body(fx, b->values, SPAN_NONE);
+        f->credit -= (int64_t)fx->send.msg.body.len + 16 * (int64_t)b->n;
+    }
+    follow_pump(s, j);
+}
+
+/* ---- from the store: whoever is behind ---- */
+
+/* The chunk that holds a task; chunks are in order of their first task. */
+static uint32_t chunk_of(const struct job *j, uint64_t task)
+{
+    uint32_t lo = 0, hi = j->row.chunks;
+
+    while (hi - lo > 1) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (j->chunks[mid].first <= task)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static void read_more(struct sched *s, struct follower *f)
+{
+    struct job *j = f->job;
+    uint32_t seq = f->task_order && j->row.chunks ? chunk_of(j, f->cursor) : 0;
+
+    if (f->reading || f->ended || f->credit <= 0 || peer_full(s, f))
+        return;
+    if (at_end(f, f->cursor)) {
+        results(s, f, f->cursor, f->cursor);
+        return;
+    }
+    if (f->task_order ? seq >= j->first_incomplete || f->cursor >= j->row.tasks
+                      : f->cursor >= j->committed_cursor)
+        return;
+    struct fx_read_results *r = &fx_add(s->g, FX_READ_RESULTS)->read_results;
+    *r = (struct fx_read_results){
+        .job = j->row.id,
+        .follow = f->id,
+        .cursor = f->cursor,
+        .limit = j->committed_cursor,
+        .task_order = f->task_order,
+        .inputs = f->inputs,
+        .failed_only = f->failed_only,
+        .first_chunk = seq,
+        .chunks_complete = j->first_incomplete,
+        .max_bytes = FOLLOW_PAGE_BYTES,
+    };
+    f->reading = true;
+}
+
+void follow_pump(struct sched *s, struct job *j)
+{
+    struct follower *f;
+
+    LIST_FOREACH (f, &j->followers, job_node)
+        read_more(s, f);
+}
+
+void sched_results_read(struct sched *s, struct fx_read_results *r)
+{
+    struct follower *f;
+
+    HASH_FIND(hh, s->followers, &r->follow, sizeof(r->follow), f);
+    if (!f || !f->reading)
+        return;
+    f->reading = false;
+    if (r->ret.n == 0 && r->ret_next <= f->cursor)
+        return;
+    if (r->ret.n || at_end(f, r->ret_next)) {
+        struct fx *fx = results(s, f, f->cursor, r->ret_next);
+        if (r->ret.n) {
+            fill(s, fx, &r->ret);
+            if (r->inputs) {
+                fx->send.msg.results.input_lens =
+                    fx_keep_bytes(s->g, r->ret_input_lens->data, r->ret_input_lens->len);
+                fx->send.msg.results.n_input_lens = r->ret.n;
+            }
+            fill_body(fx, r->ret.values, blob_span(r->ret_inputs));
+        }
+        f->credit -= (int64_t)fx->send.msg.body.len + 16 * (int64_t)r->ret.n;
+    }
+    f->cursor = r->ret_next;
+    read_more(s, f);
+}
+
+/* ---- what followers say ---- */
+
+static struct follower *find(struct job *j, peer_id peer)
+{
+    struct follower *f;
+
+    LIST_FOREACH (f, &j->followers, job_node)
+        if (f->peer == peer)
+            return f;
+    return NULL;
+}
+
+void sched_follow(struct sched *s, struct peer *p, const struct msg *m)
+{
+    const struct msg_follow *w = &m->follow;
+    struct job *j = sched_job(s, w->job);
+    struct follower *f;
+
+    if (!j) {
+        sched_error(s, p->id, 9, w->job, MSG_FOLLOW, "no such job", "tidemill job ls");
+        return;
+    }
+    if (w->cursor > (w->task_order ? j->row.tasks : j->committed_cursor)) {
+        sched_error(s, p->id, 1, w->job, MSG_FOLLOW, "the cursor is past the end", "");
+        return;
+    }
+    f = find(j, p->id);
+    if (f)
+        follow_free(s, f); /* said again: from this cursor on */
+    f = xcalloc(1, sizeof(*f));
+    *f = (struct follower){ .id = s->next_follow++,
+                            .peer = p->id,
+                            .job = j,
+                            .cursor = w->cursor,
+                            .credit = w->credit_bytes,
+                            .task_order = w->task_order,
+                            .inputs = w->inputs,
+                            .failed_only = w->failed_only };
+    LIST_INSERT_HEAD(&j->followers, f, job_node);
+    HASH_ADD(hh, s->followers, id, sizeof(f->id), f);
+    read_more(s, f);
+    if (!j->placeable && !TAILQ_EMPTY(&s->nodes))
+        sched_error(s, p->id, 10, w->job, MSG_FOLLOW,
+                    "cannot be placed: no node has an identity for these files",
+                    "start a worker with --identity FILE");
+}
+
+void sched_credit(struct sched *s, struct peer *p, const struct msg *m)
+{
+    struct job *j = sched_job(s, m->credit.job);
+    struct follower *f = j ? find(j, p->id) : NULL;
+
+    if (!f)
+        return;
+    f->credit = MIN(f->credit + m->credit.bytes, 1024 * (int64_t)MIB);
+    read_more(s, f);
+}

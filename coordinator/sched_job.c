@@ -1,0 +1,495 @@
+/* Jobs and their chunks: submitted, opened into memory, cancelled, ended. */
+#include "coordinator/sched_state.h"
+
+/* ---- chunks in memory ---- */
+
+void chunk_list(struct sched *s, struct chunk *c)
+{
+    struct job *j = c->job;
+    bool want = c->committed && c->waiting > 0 && !j->cancelling;
+
+    if (want && !c->listed) {
+        struct chunk *at;
+        TAILQ_FOREACH (at, &j->ready, ready_node)
+            if (at->seq > c->seq)
+                break;
+        if (at)
+            TAILQ_INSERT_BEFORE(at, c, ready_node);
+        else
+            TAILQ_INSERT_TAIL(&j->ready, c, ready_node);
+    } else if (!want && c->listed) {
+        TAILQ_REMOVE(&j->ready, c, ready_node);
+    }
+    c->listed = want;
+    want = !TAILQ_EMPTY(&j->ready);
+    if (want && !j->listed)
+        TAILQ_INSERT_TAIL(&s->ready, j, ready_node);
+    else if (!want && j->listed)
+        TAILQ_REMOVE(&s->ready, j, ready_node);
+    j->listed = want;
+}
+
+static void chunk_free(struct sched *s, struct chunk *c)
+{
+    if (c->listed) {
+        c->waiting = 0;
+        chunk_list(s, c);
+    }
+    s->open_bytes -= c->body->len;
+    c->job->n_open--;
+    c->job->chunks[c->seq].open = NULL;
+    blob_unref(c->lens);
+    blob_unref(c->body);
+    free(c->offsets);
+    free(c->state);
+    free(c);
+}
+
+void chunk_release(struct sched *s, struct chunk *c)
+{
+    if (c->recorded == c->n && c->committed && !c->uncommitted && !c->leases)
+        chunk_free(s, c);
+}
+
+struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row *row,
+                         const uint8_t *recorded)
+{
+    struct chunk *c = xcalloc(1, sizeof(*c));
+    const uint32_t *lens = (const uint32_t *)row->lens->data;
+
+    c->job = j;
+    c->seq = row->seq;
+    c->n = row->n;
+    c->first = row->first;
+    memcpy(c->digest, row->digest, sizeof(c->digest));
+    c->lens = blob_ref(row->lens);
+    c->body = blob_ref(row->body);
+    c->offsets = xcalloc(c->n + 1, sizeof(*c->offsets));
+    c->state = xcalloc(c->n ? c->n : 1, 4);
+    c->holders = c->state + c->n;
+    c->tries = c->holders + c->n;
+    c->deaths = c->tries + c->n;
+    c->waiting = c->n;
+    for (uint32_t i = 0; i < c->n; i++) {
+        c->offsets[i + 1] = c->offsets[i] + lens[i];
+        if (recorded && recorded[i]) {
+            c->state[i] = TASK_RECORDED;
+            c->recorded++;
+            c->waiting--;
+        }
+    }
+    j->chunks[c->seq].open = c;
+    j->n_open++;
+    s->open_bytes += c->body->len;
+    return c;
+}
+
+static struct chunk_info *info_add(struct job *j, const struct chunk_row *row)
+{
+    struct chunk_info *info;
+
+    if (row->seq >= j->chunks_cap) {
+        j->chunks_cap = MAX(8, j->chunks_cap * 2);
+        j->chunks = xrealloc(j->chunks, j->chunks_cap * sizeof(*j->chunks));
+    }
+    info = &j->chunks[row->seq];
+    *info = (struct chunk_info){ .first = row->first, .n = row->n };
+    memcpy(info->digest, row->digest, sizeof(info->digest));
+    return info;
+}
+
+/* Reads chunks back while the job has little to lease and memory allows. */
+void job_open_chunks(struct sched *s, struct job *j)
+{
+    enum { AHEAD = 8 };
+    uint32_t ahead = 0;
+    struct chunk *c;
+
+    TAILQ_FOREACH (c, &j->ready, ready_node)
+        ahead++;
+    while (j->next_open < j->row.chunks && ahead < AHEAD) {
+        struct chunk_info *info = &j->chunks[j->next_open];
+        if (!info->open && !info->reading && info->recorded < info->n) {
+            if (s->open_bytes > s->config.open_bytes && j->n_open > 0)
+                return;
+            struct fx_read_chunk *r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
+            r->job = j->row.id;
+            r->seq = j->next_open;
+            info->reading = true;
+            ahead++;
+        }
+        j->next_open++;
+    }
+}
+
+void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
+{
+    struct job *j = sched_job(s, r->job);
+    struct chunk *c;
+
+    if (!j || !j->chunks[r->seq].reading)
+        return;
+    j->chunks[r->seq].reading = false;
+    c = chunk_open(s, j, &r->ret, r->ret_recorded->data);
+    c->committed = true;
+    if (j->cancelling)
+        record_cancelled(s, j, c, c->seq);
+    chunk_list(s, c);
+    chunk_release(s, c);
+    job_settle(s, j);
+}
+
+void sched_chunk_committed(struct sched *s, const struct chunk_row *row)
+{
+    struct job *j = sched_job(s, row->job);
+    struct chunk *c = j ? j->chunks[row->seq].open : NULL;
+
+    if (!c)
+        return;
+    c->committed = true;
+    if (s->open_bytes > s->config.open_bytes && j->n_open > 1 && c->recorded == 0) {
+        chunk_free(s, c);
+        j->next_open = MIN(j->next_open, row->seq);
+        return;
+    }
+    chunk_list(s, c);
+    chunk_release(s, c);
+}
+
+/* ---- jobs ---- */
+
+static struct owner *owner_get(struct sched *s, struct span name)
+{
+    struct owner *o;
+
+    HASH_FIND(hh, s->owners, name.data, name.len, o);
+    if (!o) {
+        o = xcalloc(1, sizeof(*o));
+        o->name = span_dup(name);
+        HASH_ADD_KEYPTR(hh, s->owners, o->name, name.len, o);
+    }
+    o->refs++;
+    return o;
+}
+
+static void owner_put(struct sched *s, struct owner *o)
+{
+    if (--o->refs)
+        return;
+    HASH_DEL(s->owners, o);
+    free(o->name);
+    free(o);
+}
+
+static struct job *job_new(struct sched *s, const struct job_row *row, struct err *err)
+{
+    struct job *j = xcalloc(1, sizeof(*j));
+
+    j->row = *row;
+    j->spec_bytes = blob_new(row->spec);
+    j->name_bytes = blob_new(row->name);
+    j->owner_bytes = blob_new(row->owner);
+    j->row.spec = blob_span(j->spec_bytes);
+    j->row.name = blob_span(j->name_bytes);
+    j->row.owner = blob_span(j->owner_bytes);
+    if (spec_unpack(j->row.spec, &j->spec, err) < 0) {
+        blob_unref(j->spec_bytes);
+        blob_unref(j->name_bytes);
+        blob_unref(j->owner_bytes);
+        free(j);
+        return NULL;
+    }
+    j->io = j->spec.source == SOURCE_URL;
+    j->placeable = true;
+    j->client_gone_ns = s->now;
+    TAILQ_INIT(&j->ready);
+    LIST_INIT(&j->followers);
+    j->owner = owner_get(s, j->row.owner);
+    TAILQ_INSERT_TAIL(&s->all, j, node);
+    HASH_ADD(hh, s->jobs, row.id, sizeof(j->row.id), j);
+    HASH_ADD(hh_key, s->jobs_by_key, row.key, WIRE_KEY_BYTES, j);
+    s->next_job = MAX(s->next_job, j->row.id + 1);
+    return j;
+}
+
+void sched_free_job(struct sched *s, struct job *j)
+{
+    struct follower *f;
+
+    while ((f = LIST_FIRST(&j->followers)))
+        follow_free(s, f);
+    for (uint32_t i = 0; i < j->row.chunks; i++)
+        if (j->chunks && j->chunks[i].open)
+            chunk_free(s, j->chunks[i].open);
+    TAILQ_REMOVE(&s->all, j, node);
+    HASH_DEL(s->jobs, j);
+    HASH_DELETE(hh_key, s->jobs_by_key, j);
+    owner_put(s, j->owner);
+    blob_unref(j->spec_bytes);
+    blob_unref(j->name_bytes);
+    blob_unref(j->owner_bytes);
+    free(j->chunks);
+    free(j);
+}
+
+static uint64_t job_records(const struct job *j)
+{
+    return j->row.ok + j->row.failed + j->row.poison + j->row.cancelled;
+}
+
+void sched_load_job(struct sched *s, const struct job_row *row)
+{
+    struct job_row r = *row;
+    struct err err = { 0 };
+
+    r.chunks = 0; /* counted again as they are loaded */
+    r.tasks = 0;
+    struct job *j = job_new(s, &r, &err);
+    CHECK(j != NULL); /* it was unpacked when it was submitted */
+    j->sealed = row->state != JOB_OPEN;
+    j->committed_cursor = job_records(j);
+}
+
+void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t recorded)
+{
+    struct job *j = sched_job(s, row->job);
+
+    CHECK(j && row->seq == j->row.chunks);
+    struct chunk_info *info = info_add(j, row);
+    info->recorded = recorded;
+    info->visible = recorded; /* less the pending ones, which come next */
+    j->row.chunks++;
+    j->row.tasks += row->n;
+}
+
+static void send_accepted(struct sched *s, peer_id peer, struct job *j)
+{
+    struct msg_accepted *a = &sched_send(s, peer, MSG_ACCEPTED)->send.msg.accepted;
+
+    memcpy(a->key, j->row.key, sizeof(a->key));
+    a->job = j->row.id;
+    a->chunks = j->row.chunks;
+    a->sealed = j->sealed;
+    a->state = j->cancelling ? j->cancel_state : j->row.state;
+    a->credit_bytes = s->pressure ? WIRE_CHUNK_BYTES_MAX : CHUNK_CREDIT_BYTES;
+}
+
+void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
+{
+    const struct msg_submit *sub = &m->submit;
+    struct err err = { 0 };
+    struct job *j;
+
+    HASH_FIND(hh_key, s->jobs_by_key, sub->key, WIRE_KEY_BYTES, j);
+    if (!j) {
+        if (s->full) {
+            sched_error(s, p->id, 1, 0, MSG_SUBMIT,
+                        "the coordinator's disk is full: no job is taken",
+                        "make room in its state directory; running work goes on");
+            return;
+        }
+        struct job_row row = {
+            .id = s->next_job,
+            .spec = sub->spec,
+            .name = sub->name,
+            .owner = span_str(p->name),
+            .priority = sub->priority,
+            .retries = sub->retries,
+            .task_timeout_ns = sub->task_timeout_ns,
+            .deadline_ns = sub->deadline_ns,
+            .detached = sub->detached,
+            .created_wall_ns = s->wall,
+            .state = JOB_OPEN,
+        };
+        memcpy(row.key, sub->key, sizeof(row.key));
+        j = job_new(s, &row, &err);
+        if (!j) {
+            sched_error(s, p->id, 2, 0, MSG_SUBMIT, err.text, err.hint);
+            return;
+        }
+        if (!job_placeable(s, j) && !TAILQ_EMPTY(&s->nodes)) {
+            sched_error(s, p->id, 10, 0, MSG_SUBMIT,
+                        "cannot be placed: no node has an identity for these files",
+                        "start a worker with --identity FILE");
+            sched_free_job(s, j);
+            return;
+        }
+        struct fx *fx = fx_add(s->g, FX_JOB);
+        fx->job = j->row;
+        fx->job.spec = fx_keep(s->g, j->row.spec);
+        fx->job.name = fx_keep(s->g, j->row.name);
+        fx->job.owner = fx_keep(s->g, j->row.owner);
+    }
+    if (!j->sealed)
+        j->client = p->id;
+    send_accepted(s, p->id, j);
+}
+
+/* The digest of a chunk: of its lengths as little-endian u32, then its body. */
+static bool digest_fits(const struct msg_chunk *c, struct span body)
+{
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    /* Little-endian hosts only are supported: lens are the wire's bytes. */
+    struct span parts[] = { span_of(c->lens, c->n * sizeof(uint32_t)), body };
+
+    crypto_chunk_digest(parts, ARRAY_LEN(parts), digest);
+    return memcmp(digest, c->digest, sizeof(digest)) == 0;
+}
+
+static const char *chunk_refusal(const struct sched *s, const struct job *j,
+                                 const struct msg *m)
+{
+    const struct msg_chunk *c = &m->chunk;
+
+    if (c->n == 0 || c->n > WIRE_CHUNK_TASKS_MAX || m->body.len > WIRE_CHUNK_BYTES_MAX)
+        return "chunk too large";
+    if (c->seq > j->row.chunks)
+        return "chunk out of order";
+    if (c->seq == j->row.chunks && j->cancelling)
+        return "the job was cancelled";
+    if (c->seq == j->row.chunks && j->sealed)
+        return "the job is sealed";
+    if (!digest_fits(c, m->body))
+        return "chunk does not match its digest";
+    if (s->full)
+        return "the coordinator's disk is full";
+    return NULL;
+}
+
+void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
+{
+    const struct msg_chunk *c = &m->chunk;
+    struct job *j = sched_job(s, c->job);
+    const char *why = j ? chunk_refusal(s, j, m) : "no such job";
+
+    if (why) {
+        sched_error(s, p->id, j ? 1 : 9, c->job, MSG_CHUNK, why, "");
+        return;
+    }
+    if (c->seq < j->row.chunks) {
+        /* Said before. R3: the same sequence number with other bytes is an error. */
+        if (memcmp(j->chunks[c->seq].digest, c->digest, WIRE_DIGEST_BYTES) != 0)
+            sched_error(s, p->id, 1, c->job, MSG_CHUNK,
+                        "this chunk was accepted with other bytes", "");
+        else
+            send_accepted(s, p->id, j);
+        return;
+    }
+    struct chunk_row *row = &fx_add(s->g, FX_CHUNK)->chunk;
+    *row = (struct chunk_row){
+        .job = c->job,
+        .seq = c->seq,
+        .first = j->row.tasks,
+        .n = c->n,
+        .lens = blob_new(span_of(c->lens, c->n * sizeof(uint32_t))),
+        .body = blob_new(m->body),
+    };
+    memcpy(row->digest, c->digest, sizeof(row->digest));
+    s->g->bytes += row->lens->len + row->body->len;
+    info_add(j, row);
+    if (j->next_open == c->seq)
+        j->next_open++;
+    chunk_open(s, j, row, NULL);
+    j->row.chunks++;
+    j->row.tasks += c->n;
+    send_accepted(s, p->id, j);
+}
+
+void sched_seal(struct sched *s, struct peer *p, const struct msg *m)
+{
+    struct job *j = sched_job(s, m->seal.job);
+
+    if (!j) {
+        sched_error(s, p->id, 9, m->seal.job, MSG_SEAL, "no such job", "");
+        return;
+    }
+    if (!j->sealed && !j->cancelling) {
+        if (m->seal.chunks != j->row.chunks || m->seal.tasks != j->row.tasks) {
+            sched_error(s, p->id, 1, j->row.id, MSG_SEAL,
+                        "sealed with another number of tasks than were accepted", "");
+            return;
+        }
+        j->sealed = true;
+        j->row.state = JOB_SEALED;
+        struct fx *fx = fx_add(s->g, FX_STATE);
+        fx->state.job = j->row.id;
+        fx->state.state = JOB_SEALED;
+    }
+    j->client = 0;
+    send_accepted(s, p->id, j);
+    job_settle(s, j);
+}
+
+void job_client_gone(struct sched *s, struct job *j)
+{
+    j->client = 0;
+    j->client_gone_ns = s->now;
+}
+
+/* ---- ends ---- */
+
+void job_settle(struct sched *s, struct job *j)
+{
+    if ((!j->sealed && !j->cancelling) || j->row.state == JOB_DONE ||
+        j->row.state == JOB_CANCELLED || j->row.state == JOB_ABANDONED)
+        return;
+    if (job_records(j) < j->row.tasks)
+        return;
+    j->row.state = j->cancelling ? j->cancel_state : JOB_DONE;
+    j->row.ended_wall_ns = s->wall;
+    j->cancelling = false;
+    j->sealed = true;
+    struct fx *fx = fx_add(s->g, FX_STATE);
+    fx->state.job = j->row.id;
+    fx->state.state = j->row.state;
+    fx->state.ended_wall_ns = s->wall;
+}
+
+void job_cancel(struct sched *s, struct job *j, enum job_state as)
+{
+    struct sched_node *n;
+
+    if (j->cancelling || (j->row.state != JOB_OPEN && j->row.state != JOB_SEALED))
+        return;
+    j->cancelling = true;
+    j->cancel_state = as;
+    j->cancel_seq = 0;
+    TAILQ_FOREACH (n, &s->nodes, node)
+        if (n->peer)
+            sched_send(s, n->peer, MSG_REVOKE)->send.msg.revoke.job = j->row.id;
+    lease_end_job(s, j);
+    job_cancel_more(s, j);
+}
+
+void job_cancel_more(struct sched *s, struct job *j)
+{
+    for (int i = 0; i < CANCEL_CHUNKS_PER_TURN && j->cancel_seq < j->row.chunks; i++) {
+        struct chunk_info *info = &j->chunks[j->cancel_seq];
+        if (info->open) {
+            record_cancelled(s, j, info->open, j->cancel_seq);
+        } else if (info->recorded == 0) {
+            record_cancelled(s, j, NULL, j->cancel_seq);
+        } else if (info->recorded < info->n && !info->reading) {
+            struct fx_read_chunk *r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
+            r->job = j->row.id;
+            r->seq = j->cancel_seq;
+            info->reading = true;
+        }
+        j->cancel_seq++;
+    }
+    if (j->cancel_seq < j->row.chunks)
+        s->again = true;
+    job_settle(s, j);
+}
+
+void sched_cancel(struct sched *s, struct peer *p, const struct msg *m)
+{
+    struct job *j = sched_job(s, m->cancel.job);
+
+    if (!j) {
+        sched_error(s, p->id, 9, m->cancel.job, MSG_CANCEL, "no such job", "");
+        return;
+    }
+    job_cancel(s, j, JOB_CANCELLED);
+    send_accepted(s, p->id, j);
+}

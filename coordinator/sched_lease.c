@@ -1,0 +1,415 @@
+/* Nodes and leases: who gets which tasks, how many, and what happens when a node goes. */
+#include "coordinator/sched_state.h"
+
+/* ---- leases ---- */
+
+static void lease_free(struct sched *s, struct lease *l)
+{
+    LIST_REMOVE(l, node_node);
+    HASH_DEL(s->leases, l);
+    free(l->live);
+    free(l);
+}
+
+void lease_end(struct sched *s, struct lease *l)
+{
+    struct chunk *c = l->chunk;
+    struct job *j = c->job;
+
+    for (uint32_t i = 0; l->left && i < c->n; i++) {
+        if (!(l->live[i / 8] & BIT(i % 8)))
+            continue;
+        l->left--;
+        j->leased--;
+        j->owner->leased--;
+        if (j->io)
+            l->node->io_tasks--;
+        if (--c->holders[i] == 0 && c->state[i] == TASK_LEASED) {
+            c->state[i] = TASK_WAITING;
+            c->waiting++;
+            c->hint = MIN(c->hint, i);
+        }
+    }
+    if (!j->io)
+        l->node->cpu_leases--;
+    lease_free(s, l);
+    c->leases--;
+    chunk_list(s, c);
+    chunk_release(s, c);
+}
+
+void lease_end_job(struct sched *s, struct job *j)
+{
+    struct lease *l, *tmp;
+
+    HASH_ITER (hh, s->leases, l, tmp)
+        if (l->chunk->job == j)
+            lease_end(s, l);
+}
+
+static struct pace *pace_of(struct sched_node *n, uint64_t job)
+{
+    struct pace *p;
+
+    HASH_FIND(hh, n->paces, &job, sizeof(job), p);
+    if (!p) {
+        p = xcalloc(1, sizeof(*p));
+        p->job = job;
+        p->shard = SHARD_FIRST;
+        HASH_ADD(hh, n->paces, job, sizeof(p->job), p);
+    }
+    return p;
+}
+
+/* n of the lease's tasks came back: the books, and how large the next shard is. */
+void lease_done(struct sched *s, struct lease *l, uint32_t n)
+{
+    struct sched_node *node = l->node;
+    struct job *j = l->chunk->job;
+    struct pace *p = pace_of(node, j->row.id);
+    int64_t window = s->now - p->since_ns;
+
+    j->leased -= n;
+    j->owner->leased -= n;
+    node->done += n;
+    if (j->io)
+        node->io_tasks -= n;
+    p->done += n;
+    if (j->io || window < 50 * NS_PER_MS)
+        return;
+    /* Tasks that one slot does in SHARD_NS; at most four times the last shard, since the
+     * first tasks of a job say little about the rest. */
+    uint64_t per_slot = p->done * (uint64_t)SHARD_NS / (uint64_t)window / node->cpu_slots;
+    p->shard = (uint32_t)MAX(1u, MIN(per_slot, MIN(p->shard * 4, WIRE_CHUNK_TASKS_MAX)));
+    p->done = 0;
+    p->since_ns = s->now;
+}
+
+/* ---- nodes ---- */
+
+bool job_placeable(struct sched *s, const struct job *j)
+{
+    struct sched_node *n;
+
+    if (j->spec.transform != TRANSFORM_DECRYPT)
+        return true;
+    TAILQ_FOREACH (n, &s->nodes, node) {
+        struct span has = blob_span(n->identities);
+        for (uint32_t i = 0; i < j->spec.n_recipients; i++)
+            if (memmem(has.data, has.len, j->spec.recipients[i].data,
+                       j->spec.recipients[i].len))
+                return true;
+    }
+    return false;
+}
+
+/* May this node run this job? R18: decrypting needs one of its identities. */
+static bool node_fits(const struct sched_node *n, const struct job *j)
+{
+    struct span has = blob_span(n->identities);
+
+    if (j->spec.transform != TRANSFORM_DECRYPT)
+        return true;
+    for (uint32_t i = 0; i < j->spec.n_recipients; i++)
+        if (memmem(has.data, has.len, j->spec.recipients[i].data,
+                   j->spec.recipients[i].len))
+            return true;
+    return false;
+}
+
+/* Tells those who wait for a job that nobody can run it. The job stays: a node that can
+ * may still come. */
+static void tell_unplaceable(struct sched *s)
+{
+    struct follower *f;
+    struct job *j;
+
+    TAILQ_FOREACH (j, &s->all, node) {
+        if (j->spec.transform != TRANSFORM_DECRYPT || j->row.ended_wall_ns)
+            continue;
+        j->placeable = job_placeable(s, j);
+        if (j->placeable)
+            continue;
+        LIST_FOREACH (f, &j->followers, job_node)
+            sched_error(s, f->peer, 10, j->row.id, MSG_FOLLOW,
+                        "cannot be placed: no node has an identity for these files",
+                        "start a worker with --identity FILE");
+    }
+}
+
+static bool holds(const struct msg_hello *h, uint64_t lease)
+{
+    for (uint32_t i = 0; i < h->n_held; i++)
+        if (h->held[i].lease == lease)
+            return true;
+    return false;
+}
+
+/* The same process over a new connection keeps the leases that both sides know of. */
+static void node_keeps(struct sched *s, struct sched_node *n, const struct msg_hello *h)
+{
+    struct lease *l, *tmp;
+
+    LIST_FOREACH_SAFE (l, &n->leases, node_node, tmp)
+        if (!holds(h, l->id))
+            lease_end(s, l);
+    for (uint32_t i = 0; i < h->n_held; i++) {
+        HASH_FIND(hh, s->leases, &h->held[i].lease, sizeof(uint64_t), l);
+        if (!l || l->node != n)
+            sched_send_now(s, n->peer, MSG_REVOKE)->send.msg.revoke.lease =
+                h->held[i].lease;
+    }
+}
+
+static struct sched_node *node_by_name(struct sched *s, const char *name)
+{
+    struct sched_node *n;
+
+    TAILQ_FOREACH (n, &s->nodes, node)
+        if (strcmp(n->name, name) == 0)
+            return n;
+    return NULL;
+}
+
+void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
+{
+    const struct msg_hello *h = &m->hello;
+    struct sched_node *n = node_by_name(s, p->name);
+    bool same = n && memcmp(n->nonce, h->nonce, sizeof(n->nonce)) == 0;
+
+    if (n && !same && n->peer && n->peer != p->id) {
+        struct peer *old = sched_peer(s, n->peer);
+        if (old && s->now - old->heard_ns < s->config.silence_ns / 2) {
+            sched_error(s, p->id, 1, 0, MSG_HELLO,
+                        "another worker with this name is connected",
+                        "give each worker its own --name");
+            return;
+        }
+    }
+    if (!n) {
+        n = xcalloc(1, sizeof(*n));
+        n->name = xstrdup(p->name);
+        LIST_INIT(&n->leases);
+        TAILQ_INSERT_TAIL(&s->nodes, n, node);
+    }
+    if (n->peer && n->peer != p->id) {
+        struct peer *old = sched_peer(s, n->peer);
+        if (old)
+            old->node = NULL;
+    }
+    n->peer = p->id;
+    p->node = n;
+    n->cpu_slots = MAX(1u, h->cpu_slots);
+    n->io_slots = h->io_slots;
+    n->n_specs = 0;
+    memcpy(n->nonce, h->nonce, sizeof(n->nonce));
+    blob_unref(n->identities);
+    n->identities = blob_new(h->identities);
+    if (same)
+        node_keeps(s, n, h);
+    else
+        sched_node_lost(s, n);
+    tell_unplaceable(s);
+}
+
+void sched_node_lost(struct sched *s, struct sched_node *n)
+{
+    struct lease *l;
+
+    while ((l = LIST_FIRST(&n->leases)))
+        lease_end(s, l);
+}
+
+void sched_drain_node(struct sched *s, struct peer *p, const struct msg *m)
+{
+    AUTO_FREE char *name = span_dup(m->drain.node);
+    struct sched_node *n = node_by_name(s, name);
+
+    if (!n) {
+        sched_error(s, p->id, 9, 0, MSG_DRAIN, "no such node", "tidemill node ls");
+        return;
+    }
+    n->draining = true;
+}
+
+/* ---- giving ---- */
+
+static bool spec_known(struct sched_node *n, uint64_t job)
+{
+    for (uint32_t i = 0; i < n->n_specs; i++)
+        if (n->specs[i] == job)
+            return true;
+    n->specs = xrealloc(n->specs, (n->n_specs + 1) * sizeof(*n->specs));
+    n->specs[n->n_specs++] = job;
+    return false;
+}
+
+/* How many tasks the next shard of this chunk should have on this node. */
+static uint32_t shard_tasks(struct sched *s, struct sched_node *n, const struct chunk *c)
+{
+    struct job *j = c->job;
+    struct pace *p = pace_of(n, j->row.id);
+
+    if (!p->since_ns)
+        p->since_ns = s->now;
+    if (j->io) {
+        uint64_t room = n->io_slots + n->io_slots / 4 - n->io_tasks;
+        return (uint32_t)MIN(room, MAX(8u, n->io_slots / 4));
+    }
+    /* Towards the end of what there is, shards shrink, so that all slots end together. */
+    uint32_t even = c->waiting / (LEASES_PER_SLOT * n->cpu_slots);
+    return MIN(p->shard, MAX(even, 1u));
+}
+
+struct shard {
+    struct range *ranges;
+    uint32_t n_ranges, n_tasks;
+    uint32_t *lens;
+    size_t bytes;
+    bool whole; /* one range: the body is a piece of the chunk's */
+};
+
+/* Takes up to max waiting tasks. One that has killed a mill goes alone. */
+static void shard_cut(struct sched *s, struct chunk *c, uint32_t max, uint8_t *live,
+                      struct shard *ret)
+{
+    const uint32_t *lens = (const uint32_t *)c->lens->data;
+    uint32_t i = c->hint;
+
+    *ret =
+        (struct shard){ .ranges = arena_alloc(&s->g->arena, max * sizeof(struct range)),
+                        .lens = arena_alloc(&s->g->arena, max * sizeof(uint32_t)) };
+    for (; i < c->n && ret->n_tasks < max; i++) {
+        if (c->state[i] != TASK_WAITING)
+            continue;
+        if (c->deaths[i] && ret->n_tasks)
+            break;
+        struct range *last = ret->n_ranges ? &ret->ranges[ret->n_ranges - 1] : NULL;
+        uint32_t task = (uint32_t)(c->first + i);
+        if (last && last->first + last->count == task)
+            last->count++;
+        else
+            ret->ranges[ret->n_ranges++] = (struct range){ task, 1 };
+        ret->lens[ret->n_tasks++] = lens[i];
+        ret->bytes += lens[i];
+        live[i / 8] |= BIT(i % 8);
+        c->state[i] = TASK_LEASED;
+        c->holders[i]++;
+        if (c->deaths[i])
+            break;
+    }
+    c->waiting -= ret->n_tasks;
+    while (c->hint < c->n && c->state[c->hint] != TASK_WAITING)
+        c->hint++;
+}
+
+static struct span shard_body(struct fx *fx, const struct chunk *c,
+                              const struct shard *sh)
+{
+    uint32_t first = (uint32_t)(sh->ranges[0].first - c->first);
+    uint8_t *to;
+
+    if (sh->n_ranges == 1) {
+        fx->send.body = blob_ref(c->body);
+        return span_of(c->body->data + c->offsets[first], sh->bytes);
+    }
+    fx->send.body = blob_alloc(sh->bytes);
+    to = fx->send.body->data;
+    for (uint32_t r = 0; r < sh->n_ranges; r++) {
+        uint32_t i = (uint32_t)(sh->ranges[r].first - c->first);
+        size_t len = c->offsets[i + sh->ranges[r].count] - c->offsets[i];
+        memcpy(to, c->body->data + c->offsets[i], len);
+        to += len;
+    }
+    return blob_span(fx->send.body);
+}
+
+static void lease_give(struct sched *s, struct sched_node *n, struct chunk *c)
+{
+    struct job *j = c->job;
+    struct lease *l = xcalloc(1, sizeof(*l));
+    struct shard sh;
+
+    l->id = s->next_lease++;
+    l->node = n;
+    l->chunk = c;
+    l->live = xcalloc(1, c->n / 8 + 1);
+    shard_cut(s, c, shard_tasks(s, n, c), l->live, &sh);
+    l->n = l->left = sh.n_tasks;
+    c->leases++;
+    j->leased += sh.n_tasks;
+    j->owner->leased += sh.n_tasks;
+    if (j->io)
+        n->io_tasks += sh.n_tasks;
+    else
+        n->cpu_leases++;
+    LIST_INSERT_HEAD(&n->leases, l, node_node);
+    HASH_ADD(hh, s->leases, id, sizeof(l->id), l);
+
+    struct fx *fx = sched_send_now(s, n->peer, MSG_LEASE);
+    struct msg_lease *m = &fx->send.msg.lease;
+    m->lease = l->id;
+    m->job = j->row.id;
+    m->chunk = c->seq;
+    memcpy(m->digest, c->digest, sizeof(m->digest));
+    if (!spec_known(n, j->row.id))
+        m->spec = fx_keep(s->g, j->row.spec);
+    m->ranges = sh.ranges;
+    m->n_ranges = sh.n_ranges;
+    m->lens = sh.lens;
+    m->n_lens = sh.n_tasks;
+    m->task_timeout_ns = j->row.task_timeout_ns;
+    fx->send.msg.body = shard_body(fx, c, &sh);
+    struct peer *p = sched_peer(s, n->peer);
+    p->queued += sh.bytes;
+    chunk_list(s, c);
+    job_open_chunks(s, j);
+}
+
+/* Priority, then who of the submitters has least out, then first in. */
+static struct job *job_for(struct sched *s, const struct sched_node *n, bool io)
+{
+    struct job *j, *best = NULL;
+
+    TAILQ_FOREACH (j, &s->ready, ready_node) {
+        if (j->io != io || !node_fits(n, j))
+            continue;
+        if (!best || j->row.priority > best->row.priority ||
+            (j->row.priority == best->row.priority &&
+             (j->owner->leased < best->owner->leased ||
+              (j->owner == best->owner && j->row.id < best->row.id))))
+            best = j;
+    }
+    return best;
+}
+
+static bool node_takes(struct sched *s, const struct sched_node *n, bool io)
+{
+    const struct peer *p = n->peer ? sched_peer(s, n->peer) : NULL;
+
+    if (!p || n->draining || p->queued > PEER_QUEUED_MAX)
+        return false;
+    if (io)
+        return n->io_slots && n->io_tasks < n->io_slots + n->io_slots / 4;
+    return n->cpu_leases < n->cpu_slots * LEASES_PER_SLOT;
+}
+
+void lease_pump(struct sched *s)
+{
+    struct sched_node *n;
+    struct job *j;
+    bool gave;
+
+    if (s->pressure || s->full || s->draining)
+        return;
+    do { /* one lease to each node in turn, so that none gets all */
+        gave = false;
+        TAILQ_FOREACH (n, &s->nodes, node)
+            for (int io = 0; io <= 1; io++) {
+                if (!node_takes(s, n, io) || !(j = job_for(s, n, io)))
+                    continue;
+                lease_give(s, n, TAILQ_FIRST(&j->ready));
+                gave = true;
+            }
+    } while (gave);
+}

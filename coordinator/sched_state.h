@@ -1,0 +1,255 @@
+/* What the scheduler's files share, and nobody else. */
+#ifndef COORDINATOR_SCHED_STATE_H
+#define COORDINATOR_SCHED_STATE_H
+
+#include "base/crypto.h"
+#include "base/queue.h"
+#include "coordinator/sched.h"
+#include "proto/pack.h"
+/* Peers choose names and keys: a keyed hash keeps them from choosing collisions too. */
+#define HASH_FUNCTION(key, len, hashv) ((hashv) = (unsigned)crypto_short_hash(key, len))
+#include <uthash.h>
+
+enum {
+    TRIES_MAX = 200, /* so that counts fit a byte */
+    DEATHS_MAX = 3,  /* own deaths of a task's mill: then it is quarantined (R12) */
+    FOLLOW_PAGE_BYTES = 256 * KIB,
+    CHUNK_CREDIT_BYTES = 4 * MIB, /* unacknowledged bytes a submitter may have */
+    PEER_QUEUED_MAX = 1 * MIB,    /* bulk waiting in our queue to one peer */
+    CANCEL_CHUNKS_PER_TURN = 64,
+    LEASES_PER_SLOT = 2, /* so that a slot never waits for the network */
+    SHARD_FIRST = 16,    /* tasks of the first shard, before anything is measured */
+};
+#define SHARD_NS       (250 * NS_PER_MS)
+#define BACKOFF_NS     (1 * NS_PER_S)
+#define BACKOFF_MAX_NS (60 * NS_PER_S)
+#define TICK_NS        (1 * NS_PER_S)
+
+/* A task of an open chunk.
+ *   WAITING -> LEASED -> RECORDED
+ *      ^---------'|
+ *      '- DEFERRED <   (retryable error, until its time comes) */
+enum task_state { TASK_WAITING, TASK_LEASED, TASK_DEFERRED, TASK_RECORDED };
+
+struct job;
+struct sched_node;
+
+/* A chunk in memory. Arrays have n entries. */
+struct chunk {
+    struct job *job;
+    uint32_t seq, n;
+    uint64_t first;
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    struct blob *lens, *body;
+    uint32_t *offsets; /* n + 1, into body */
+    uint8_t *state;    /* enum task_state */
+    uint8_t *holders;  /* live leases on it */
+    uint8_t *tries;    /* that ended in a retryable error */
+    uint8_t *deaths;
+    uint32_t waiting, recorded;
+    uint32_t hint;        /* no task before it is waiting */
+    uint32_t leases;      /* that point here */
+    uint32_t uncommitted; /* batches of it on their way to the disk */
+    bool committed;       /* on disk: may be leased (R3) */
+    bool listed;
+    TAILQ_ENTRY(chunk) ready_node; /* in job->ready: committed, with waiting tasks */
+};
+
+/* What is kept of every chunk of a job that has not ended. */
+struct chunk_info {
+    uint64_t first;
+    uint32_t n;
+    uint32_t recorded; /* when not open: as the store knows it */
+    uint32_t visible;  /* records with a cursor */
+    bool reading;
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    struct chunk *open; /* NULL = on disk only */
+};
+
+struct owner {
+    char *name;
+    uint32_t refs;
+    uint64_t leased; /* tasks out */
+    UT_hash_handle hh;
+};
+
+struct follower {
+    uint64_t id;
+    peer_id peer;
+    struct job *job;
+    uint64_t cursor;
+    int64_t credit;
+    bool task_order, inputs, failed_only;
+    bool reading, ended;
+    LIST_ENTRY(follower) job_node;
+    UT_hash_handle hh;
+};
+
+struct job {
+    struct job_row row; /* spans point into the blobs below */
+    struct blob *spec_bytes, *name_bytes, *owner_bytes;
+    struct job_spec spec; /* borrows from spec_bytes */
+    bool io, placeable;   /* io: class; placeable: some node may run it */
+    struct owner *owner;
+    struct chunk_info *chunks;
+    uint32_t chunks_cap;
+    uint32_t first_incomplete; /* all chunks before it are wholly visible */
+    uint32_t next_open;        /* chunks from here on are not in memory */
+    uint32_t n_open;
+    uint64_t leased, deferred, pending; /* tasks */
+    uint64_t committed_cursor;
+    bool sealed, cancelling, listed, chunks_known;
+    uint32_t cancel_seq;
+    enum job_state cancel_state; /* what it ends as */
+    peer_id client;              /* who submits; 0 = gone */
+    int64_t client_gone_ns, unplaceable_ns;
+    TAILQ_HEAD(, chunk) ready;
+    LIST_HEAD(, follower) followers;
+    TAILQ_ENTRY(job) node;
+    TAILQ_ENTRY(job) ready_node; /* in sched->ready while it has ready chunks */
+    UT_hash_handle hh, hh_key;
+};
+
+struct lease {
+    uint64_t id;
+    struct sched_node *node;
+    struct chunk *chunk;
+    uint32_t n, left;
+    uint8_t *live; /* bitmap over the chunk's tasks: those it still owes */
+    LIST_ENTRY(lease) node_node;
+    UT_hash_handle hh;
+};
+
+/* How fast a job goes on a node: tasks of its next shard. */
+struct pace {
+    uint64_t job;
+    uint32_t shard;
+    uint32_t done; /* since `since_ns` */
+    int64_t since_ns;
+    UT_hash_handle hh;
+};
+
+struct sched_node {
+    char *name;
+    uint8_t nonce[16];
+    peer_id peer; /* 0 = not connected */
+    uint32_t cpu_slots, io_slots;
+    uint32_t cpu_leases, cpu_busy, io_busy;
+    uint64_t io_tasks, done;
+    bool draining;
+    struct blob *identities;
+    LIST_HEAD(, lease) leases;
+    struct pace *paces;
+    uint64_t *specs; /* jobs whose spec it was sent in this session */
+    uint32_t n_specs;
+    TAILQ_ENTRY(sched_node) node;
+};
+
+struct peer {
+    peer_id id;
+    enum peer_role role;
+    char *name;
+    int64_t heard_ns;
+    size_t queued;
+    struct sched_node *node;
+    UT_hash_handle hh;
+};
+
+/* A recorded batch whose files are not published yet (R8). */
+struct pending {
+    uint64_t row, job, epoch, lease;
+    uint32_t chunk, n;
+    struct blob *tasks;
+    char *node;
+    int64_t since_ns;
+    bool committed, told;
+    TAILQ_ENTRY(pending) node_entry;
+};
+
+struct deferred {
+    int64_t due_ns;
+    uint64_t job;
+    uint32_t seq, index;
+};
+
+struct sched {
+    struct sched_config config;
+    struct fx_group *g; /* of this turn */
+    int64_t now, real_now, wall;
+    struct peer *peers;
+    TAILQ_HEAD(, sched_node) nodes;
+    struct job *jobs, *jobs_by_key;
+    TAILQ_HEAD(, job) all;   /* in order of id */
+    TAILQ_HEAD(, job) ready; /* with something to lease */
+    struct owner *owners;
+    struct lease *leases;
+    struct follower *followers;
+    TAILQ_HEAD(pending_list, pending) pending;
+    struct deferred *heap;
+    size_t heap_n, heap_cap;
+    uint64_t next_job, next_lease, next_row, next_follow, session;
+    size_t open_bytes;
+    uint64_t random;
+    bool pressure, full, draining, again;
+};
+
+/* sched.c: effects and lookups */
+struct fx *sched_send(struct sched *s, peer_id peer, enum msg_type type);
+struct fx *sched_send_now(struct sched *s, peer_id peer, enum msg_type type);
+void sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
+                 enum msg_type about, const char *text, const char *hint);
+struct job *sched_job(struct sched *s, uint64_t id);
+struct peer *sched_peer(struct sched *s, peer_id id);
+uint32_t sched_random(struct sched *s);
+
+/* sched_job.c: jobs and chunks */
+struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row *row,
+                         const uint8_t *recorded);
+void chunk_release(struct sched *s, struct chunk *c); /* frees it when nothing needs it */
+void chunk_list(struct sched *s, struct chunk *c);    /* in or out of job->ready */
+void job_settle(struct sched *s, struct job *j);      /* ends it when all is recorded */
+void job_open_chunks(struct sched *s, struct job *j);
+void job_cancel(struct sched *s, struct job *j, enum job_state as);
+void job_cancel_more(struct sched *s, struct job *j);
+void job_client_gone(struct sched *s, struct job *j);
+void sched_submit(struct sched *s, struct peer *p, const struct msg *m);
+void sched_chunk(struct sched *s, struct peer *p, const struct msg *m);
+void sched_seal(struct sched *s, struct peer *p, const struct msg *m);
+void sched_cancel(struct sched *s, struct peer *p, const struct msg *m);
+void sched_chunk_committed(struct sched *s, const struct chunk_row *row);
+void sched_chunk_read(struct sched *s, struct fx_read_chunk *r);
+void sched_free_job(struct sched *s, struct job *j);
+
+/* sched_record.c: from Done to records */
+void sched_done(struct sched *s, struct peer *p, const struct msg *m);
+void sched_published(struct sched *s, struct peer *p, const struct msg *m);
+void sched_batch_committed(struct sched *s, const struct batch_row *b);
+void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32_t n);
+void record_cancelled(struct sched *s, struct job *j, struct chunk *c, uint32_t seq);
+void record_unpublished(struct sched *s);
+void defer_due(struct sched *s);
+int64_t defer_next_ns(const struct sched *s);
+
+/* sched_lease.c: nodes and leases */
+void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m);
+void sched_node_lost(struct sched *s, struct sched_node *n);
+void sched_drain_node(struct sched *s, struct peer *p, const struct msg *m);
+void lease_end(struct sched *s, struct lease *l);   /* what it owes is waiting again */
+void lease_end_job(struct sched *s, struct job *j); /* all of a job's */
+void lease_pump(struct sched *s);
+void lease_done(struct sched *s, struct lease *l, uint32_t n);
+bool job_placeable(struct sched *s, const struct job *j);
+
+/* sched_follow.c */
+void sched_follow(struct sched *s, struct peer *p, const struct msg *m);
+void sched_credit(struct sched *s, struct peer *p, const struct msg *m);
+void sched_results_read(struct sched *s, struct fx_read_results *r);
+void follow_live(struct sched *s, struct job *j, const struct batch_row *b);
+void follow_pump(struct sched *s, struct job *j);
+void follow_drop_peer(struct sched *s, peer_id peer);
+void follow_free(struct sched *s, struct follower *f);
+
+/* sched_query.c */
+void sched_query(struct sched *s, struct peer *p, const struct msg *m);
+
+#endif
