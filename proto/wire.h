@@ -150,6 +150,9 @@ struct msg_lease {
     const uint32_t *lens;
     uint32_t n_lens;
     int64_t task_timeout_ns;
+    bool publish; /* these tasks were won by this lease in an earlier life of the node:
+                     publish their files, say Published (R8) */
+    uint64_t attempt_epoch; /* then: the epoch's counter in their temporaries' names */
 };
 struct msg_done {
     uint64_t lease, job;
@@ -165,7 +168,8 @@ struct msg_committed {
     const uint32_t *won, *lost;
     uint32_t n_won, n_lost;
 };
-/* batch.statuses TASK_OK, or an error whose value replaces the record's. */
+/* batch.statuses TASK_OK or TASK_FAILED. Body: when one failed, the values of all, which
+ * replace those of Done; else lens are 0. */
 struct msg_published {
     uint64_t lease, job;
     struct epoch epoch;
