@@ -2,18 +2,27 @@
 
 enum {
     FMT_FIXMAP = 0x80,
+    FMT_FIXARRAY = 0x90,
     FMT_FIXSTR = 0xa0,
     FMT_NIL = 0xc0,
     FMT_FALSE = 0xc2,
     FMT_TRUE = 0xc3,
     FMT_BIN8 = 0xc4,
     FMT_BIN32 = 0xc6,
+    FMT_EXT8 = 0xc7,
+    FMT_EXT32 = 0xc9,
+    FMT_FLOAT32 = 0xca,
+    FMT_FLOAT64 = 0xcb,
     FMT_UINT8 = 0xcc,
     FMT_UINT64 = 0xcf,
     FMT_INT8 = 0xd0,
     FMT_INT64 = 0xd3,
+    FMT_FIXEXT1 = 0xd4,
+    FMT_FIXEXT16 = 0xd8,
     FMT_STR8 = 0xd9,
     FMT_STR32 = 0xdb,
+    FMT_ARRAY16 = 0xdc,
+    FMT_ARRAY32 = 0xdd,
     FMT_MAP16 = 0xde,
     FMT_MAP32 = 0xdf,
     FMT_NEGFIX = 0xe0,
@@ -90,7 +99,7 @@ void map_pack_bool(struct buf *out, const char *key, bool value)
 
 static int cut_short(struct err *err)
 {
-    return err_set(err, 1, "a map in an answer is cut short");
+    return err_set(err, 1, "MessagePack is cut short");
 }
 
 static int read_number(struct span bytes, size_t *pos, unsigned size, uint64_t *ret,
@@ -132,13 +141,82 @@ int map_unpack_begin(struct span bytes, size_t *pos, uint32_t *ret_n, struct err
     if ((format & 0xf0) == FMT_FIXMAP)
         n = format & 0x0f;
     else if (format != FMT_MAP16 && format != FMT_MAP32)
-        return err_set(err, 1, "an answer holds a type %#x where a map was expected",
-                       format);
+        return err_set(err, 1, "MessagePack: type %#x where a map was expected", format);
     else if (read_number(bytes, pos, format == FMT_MAP16 ? 2 : 4, &n, err) < 0)
         return -1;
     if (n > (bytes.len - *pos) / 2) /* an entry has at least two bytes */
         return cut_short(err);
     *ret_n = (uint32_t)n;
+    return 0;
+}
+
+static int read_value(struct span bytes, size_t *pos, struct map_value *ret,
+                      struct err *err);
+
+/* How many values follow a map's or array's header; -1 when it is neither. */
+static int read_count(struct span bytes, size_t *pos, uint8_t format, uint64_t *ret,
+                      struct err *err)
+{
+    if ((format & 0xf0) == FMT_FIXMAP || (format & 0xf0) == FMT_FIXARRAY)
+        *ret = format & 0x0f;
+    else if (format >= FMT_ARRAY16 && format <= FMT_MAP32) {
+        if (read_number(bytes, pos, format & 1 ? 4 : 2, ret, err) < 0)
+            return -1;
+    } else {
+        return err_set(err, 1, "MessagePack: unexpected type %#x", format);
+    }
+    if ((format & 0xf0) == FMT_FIXMAP || format >= FMT_MAP16)
+        *ret *= 2;
+    return *ret > bytes.len - *pos ? cut_short(err) : 0;
+}
+
+/* What map.h has no kind for: floats are read, maps and arrays are given as raw bytes.
+ * Nothing is kept of what is nested: a count of values still to come is enough. */
+static int read_other(struct span bytes, size_t *pos, uint8_t format, struct map_value *v,
+                      struct err *err)
+{
+    size_t start = *pos - 1;
+    uint64_t left = 0, len = 0;
+
+    if (format == FMT_FLOAT64) {
+        uint64_t raw = 0;
+        v->kind = MAP_FLOAT;
+        if (read_number(bytes, pos, 8, &raw, err) < 0)
+            return -1;
+        memcpy(&v->real, &raw, sizeof(v->real));
+        return 0;
+    }
+    v->kind = MAP_NESTED;
+    if (format == FMT_FLOAT32) {
+        if (read_text(bytes, pos, 4, &v->text, err) < 0)
+            return -1;
+    } else if (format >= FMT_FIXEXT1 && format <= FMT_FIXEXT16) {
+        if (read_text(bytes, pos, (1u << (format - FMT_FIXEXT1)) + 1, &v->text, err) < 0)
+            return -1;
+    } else if (format >= FMT_EXT8 && format <= FMT_EXT32) {
+        if (read_number(bytes, pos, 1u << (format - FMT_EXT8), &len, err) < 0 ||
+            read_text(bytes, pos, len + 1, &v->text, err) < 0)
+            return -1;
+    } else if (read_count(bytes, pos, format, &left, err) < 0) {
+        return -1;
+    }
+    for (; left; left--) {
+        struct map_value inner;
+        uint64_t more = 0;
+        size_t here = *pos;
+        uint8_t f = here < bytes.len ? bytes.data[here] : 0;
+        if ((f & 0xe0) == FMT_FIXMAP || (f >= FMT_ARRAY16 && f <= FMT_MAP32)) {
+            (*pos)++;
+            if (read_count(bytes, pos, f, &more, err) < 0)
+                return -1;
+            if (left + more > bytes.len)
+                return cut_short(err);
+            left += more;
+        } else if (read_value(bytes, pos, &inner, err) < 0) {
+            return -1;
+        }
+    }
+    v->text = span_of(bytes.data + start, *pos - start);
     return 0;
 }
 
@@ -166,15 +244,15 @@ static int read_wide(struct span bytes, size_t *pos, uint8_t format, struct map_
         return 0;
     }
     bool str = format >= FMT_STR8 && format <= FMT_STR32;
-    if (!str && !(format >= FMT_BIN8 && format <= FMT_BIN32))
-        return err_set(err, 1, "an answer holds a value of the unexpected type %#x",
-                       format);
-    uint64_t len;
-    v->kind = str ? MAP_STR : MAP_BIN;
-    if (read_number(bytes, pos, 1u << (format - (str ? FMT_STR8 : FMT_BIN8)), &len, err) <
-        0)
-        return -1;
-    return read_text(bytes, pos, len, &v->text, err);
+    if (str || (format >= FMT_BIN8 && format <= FMT_BIN32)) {
+        uint64_t len = 0;
+        v->kind = str ? MAP_STR : MAP_BIN;
+        uint8_t family = str ? FMT_STR8 : FMT_BIN8;
+        if (read_number(bytes, pos, 1u << (format - family), &len, err) < 0)
+            return -1;
+        return read_text(bytes, pos, len, &v->text, err);
+    }
+    return read_other(bytes, pos, format, v, err);
 }
 
 static int read_value(struct span bytes, size_t *pos, struct map_value *ret,
@@ -211,7 +289,7 @@ int map_unpack_next(struct span bytes, size_t *pos, struct span *ret_key,
     if (read_value(bytes, pos, &key, err) < 0)
         return -1;
     if (key.kind != MAP_STR)
-        return err_set(err, 1, "a key of a map in an answer is not a string");
+        return err_set(err, 1, "MessagePack: a key is not a string");
     if (read_value(bytes, pos, ret, err) < 0)
         return -1;
     *ret_key = key.text;

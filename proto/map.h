@@ -1,6 +1,8 @@
-/* Flat MessagePack maps (specification of 2017: fixmap/map, str, bin, int, bool, nil,
- * float) from short string keys to scalars: the bodies of Answer. No nesting on either
- * side. The bodies of tasks live in pack.h, not here. */
+/* Maps of MessagePack (specification of 2017) with short string keys: what inputs,
+ * values, specs and the rows of Answer are made of. The reader walks bytes in place: it
+ * checks every count against the bytes that remain, never allocates and never recurses,
+ * which msgpack-c's unpacker does not promise (docs/messagepack.md). What the keys mean
+ * is said in pack.h, not here. */
 #ifndef PROTO_MAP_H
 #define PROTO_MAP_H
 
@@ -15,12 +17,23 @@ void map_pack_int(struct buf *out, const char *key, int64_t value);
 void map_pack_bool(struct buf *out, const char *key, bool value);
 
 /* One scalar as read. */
-enum map_kind { MAP_NIL, MAP_BOOL, MAP_UINT, MAP_INT, MAP_STR, MAP_BIN };
+enum map_kind {
+    MAP_NIL,
+    MAP_BOOL,
+    MAP_UINT,
+    MAP_INT,
+    MAP_STR,
+    MAP_BIN,
+    MAP_FLOAT,
+    MAP_NESTED
+};
 struct map_value {
     enum map_kind kind;
     uint64_t uint;    /* MAP_UINT, MAP_BOOL */
     int64_t integer;  /* MAP_INT: negative numbers */
-    struct span text; /* MAP_STR, MAP_BIN: borrowed from the bytes */
+    double real;      /* MAP_FLOAT */
+    struct span text; /* MAP_STR, MAP_BIN; MAP_NESTED: a map, an array or what has no kind
+                         of its own, raw. Borrowed from the bytes */
 };
 
 /* Reading: map_unpack_begin at *pos gives the number of entries, then as many

@@ -64,14 +64,14 @@ struct job_spec {
     struct span command;     /* "c": hash, encrypt, decrypt, fetch, map */
     enum source_kind source; /* "i" */
     uint32_t algos; /* "a": mask of BIT(enum algo), digests of the source's bytes */
-    enum transform_kind transform; /* "x" */
-    uint32_t out_algos;            /* "A": digests after the transform */
-    struct span
-        recipients[SPEC_RECIPIENTS_MAX]; /* "R": age1...; for decrypt: the identity's */
+    enum transform_kind transform;               /* "x" */
+    uint32_t out_algos;                          /* "A": digests after the transform */
+    struct span recipients[SPEC_RECIPIENTS_MAX]; /* "R": age1..., a space between two; for
+                                                    decrypt: the identities' */
     uint32_t n_recipients;
     enum sink_kind sink; /* "k" */
-    bool armor, force;   /* "m", "f" */
-    bool no_sync;        /* "y": outputs are not made durable before their record */
+    bool armor, force;   /* "f": bits 0 and 1 */
+    bool no_sync;        /* bit 2: outputs need not be durable before their record */
     uint64_t connect_timeout_ns, stall_ns, timeout_ns,
         max_bytes;       /* "tc" "ts" "tt" "mb"; 0 none */
     uint32_t per_host;   /* "ph": transfers at once to one host, 0 = default */

@@ -1,0 +1,416 @@
+#include <assert.h>
+#include "proto/pack.h"
+
+#include <msgpack/pack.h>
+
+#include "proto/map.h"
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} algos[ALGO_COUNT] = {
+    [ALGO_MD5] = { "md5", 16 },         [ALGO_SHA1] = { "sha1", 20 },
+    [ALGO_SHA256] = { "sha256", 32 },   [ALGO_SHA512] = { "sha512", 64 },
+    [ALGO_BLAKE2B] = { "blake2b", 64 },
+};
+
+const char *algo_name(enum algo a)
+{
+    return algos[a].name;
+}
+
+size_t algo_bytes(enum algo a)
+{
+    return algos[a].bytes;
+}
+
+int algo_parse(struct span name, enum algo *ret)
+{
+    for (int a = 0; a < ALGO_COUNT; a++)
+        if (span_eq(name, span_str(algos[a].name))) {
+            *ret = (enum algo)a;
+            return 0;
+        }
+    if (!span_eq(name, SPAN_LIT("b2")))
+        return -1;
+    *ret = ALGO_BLAKE2B;
+    return 0;
+}
+
+/* ---- writing ---- */
+
+static int write_buf(void *out, const char *data, size_t len)
+{
+    buf_add(out, data, len);
+    return 0;
+}
+
+static void key(msgpack_packer *pk, const char *name)
+{
+    msgpack_pack_str_with_body(pk, name, strlen(name));
+}
+
+static void bin(msgpack_packer *pk, const char *name, struct span s)
+{
+    if (s.len == 0)
+        return;
+    key(pk, name);
+    msgpack_pack_bin_with_body(pk, s.data, s.len);
+}
+
+static void number(msgpack_packer *pk, const char *name, uint64_t v)
+{
+    if (v == 0)
+        return;
+    key(pk, name);
+    msgpack_pack_uint64(pk, v);
+}
+
+static void digests(msgpack_packer *pk, const char *name, const struct digest *d,
+                    uint32_t n)
+{
+    if (n == 0)
+        return;
+    key(pk, name);
+    msgpack_pack_map(pk, n);
+    for (uint32_t i = 0; i < n; i++)
+        bin(pk, algo_name(d[i].algo), d[i].bytes);
+}
+
+void input_pack(struct buf *out, const struct task_input *in)
+{
+    msgpack_packer pk;
+    size_t n = !!in->path.len + !!in->url.len + !!in->has_data + !!in->shown.len +
+               !!in->out.len + !!in->size;
+
+    msgpack_packer_init(&pk, out, write_buf);
+    msgpack_pack_map(&pk, n);
+    bin(&pk, "p", in->path);
+    bin(&pk, "u", in->url);
+    if (in->has_data) {
+        key(&pk, "b");
+        msgpack_pack_bin_with_body(&pk, in->data.data, in->data.len);
+    }
+    bin(&pk, "n", in->shown);
+    bin(&pk, "o", in->out);
+    number(&pk, "z", in->size);
+}
+
+void value_pack(struct buf *out, const struct task_value *v)
+{
+    msgpack_packer pk;
+    size_t n = !!v->bytes + !!v->out_bytes + !!v->n_digests + !!v->n_out_digests +
+               !!v->error.len + !!v->output.len + v->has_body + !!v->http_status +
+               !!v->retry_after_s + !!v->elapsed_us;
+
+    msgpack_packer_init(&pk, out, write_buf);
+    msgpack_pack_map(&pk, n);
+    number(&pk, "s", v->bytes);
+    number(&pk, "w", v->out_bytes);
+    digests(&pk, "d", v->digests, v->n_digests);
+    digests(&pk, "D", v->out_digests, v->n_out_digests);
+    bin(&pk, "e", v->error);
+    bin(&pk, "o", v->output);
+    if (v->has_body) {
+        key(&pk, "b");
+        msgpack_pack_bin_with_body(&pk, v->body.data, v->body.len);
+    }
+    number(&pk, "h", v->http_status);
+    number(&pk, "r", v->retry_after_s);
+    number(&pk, "t", v->elapsed_us);
+}
+
+void spec_pack(struct buf *out, const struct job_spec *s)
+{
+    msgpack_packer pk;
+    uint32_t flags = (s->armor ? 1 : 0) | (s->force ? 2 : 0) | (s->no_sync ? 4 : 0);
+    size_t n = !!s->command.len + !!s->source + !!s->algos + !!s->transform +
+               !!s->out_algos + !!s->n_recipients + !!s->sink + !!flags +
+               !!s->connect_timeout_ns + !!s->stall_ns + !!s->timeout_ns +
+               !!s->max_bytes + !!s->per_host + (s->rate > 0) + !!s->ca_file.len +
+               !!s->present.len;
+
+    CHECK(s->n_recipients <= SPEC_RECIPIENTS_MAX);
+    msgpack_packer_init(&pk, out, write_buf);
+    msgpack_pack_map(&pk, n);
+    bin(&pk, "c", s->command);
+    number(&pk, "i", s->source);
+    number(&pk, "a", s->algos);
+    number(&pk, "x", s->transform);
+    number(&pk, "A", s->out_algos);
+    if (s->n_recipients) {
+        size_t len = s->n_recipients - 1;
+        for (uint32_t i = 0; i < s->n_recipients; i++)
+            len += s->recipients[i].len;
+        key(&pk, "R"); /* as one text, a space between two */
+        msgpack_pack_bin(&pk, len);
+        for (uint32_t i = 0; i < s->n_recipients; i++) {
+            if (i)
+                buf_add_u8(out, ' ');
+            buf_add_span(out, s->recipients[i]);
+        }
+    }
+    number(&pk, "k", s->sink);
+    number(&pk, "f", flags);
+    number(&pk, "tc", s->connect_timeout_ns);
+    number(&pk, "ts", s->stall_ns);
+    number(&pk, "tt", s->timeout_ns);
+    number(&pk, "mb", s->max_bytes);
+    number(&pk, "ph", s->per_host);
+    if (s->rate > 0) {
+        key(&pk, "pr");
+        msgpack_pack_double(&pk, s->rate);
+    }
+    bin(&pk, "ca", s->ca_file);
+    bin(&pk, "P", s->present);
+}
+
+/* ---- reading ---- */
+
+/* One map is read by one table: its key decides where the value goes. */
+struct field {
+    const char *key;
+    enum { AS_SPAN, AS_U64, AS_U32, AS_REAL, AS_CALL } as;
+    size_t off;
+    int (*call)(void *to, const struct map_value *v, struct err *err);
+};
+
+static int wrong(const struct field *f, struct err *err)
+{
+    return err_set(err, 1, "MessagePack: '%s' has the wrong type", f->key);
+}
+
+static int store(const struct field *f, void *to, const struct map_value *v,
+                 struct err *err)
+{
+    void *at = (char *)to + f->off;
+
+    switch (f->as) {
+    case AS_SPAN:
+        if (v->kind != MAP_STR && v->kind != MAP_BIN)
+            return wrong(f, err);
+        *(struct span *)at = v->text;
+        return 0;
+    case AS_U64:
+    case AS_U32:
+        if (v->kind != MAP_UINT || (f->as == AS_U32 && v->uint > UINT32_MAX))
+            return wrong(f, err);
+        if (f->as == AS_U64)
+            *(uint64_t *)at = v->uint;
+        else
+            *(uint32_t *)at = (uint32_t)v->uint;
+        return 0;
+    case AS_REAL:
+        if (v->kind == MAP_UINT)
+            *(double *)at = (double)v->uint;
+        else if (v->kind == MAP_FLOAT && v->real >= 0)
+            *(double *)at = v->real;
+        else
+            return wrong(f, err);
+        return 0;
+    case AS_CALL:
+        return f->call(to, v, err) < 0 ? wrong(f, err) : 0;
+    }
+    return 0;
+}
+
+static int read_map(struct span bytes, const struct field *fields, void *to,
+                    struct err *err)
+{
+    struct map_value v;
+    struct span k;
+    size_t pos = 0;
+    uint32_t n;
+
+    if (map_unpack_begin(bytes, &pos, &n, err) < 0)
+        return -1;
+    while (n--) {
+        if (map_unpack_next(bytes, &pos, &k, &v, err) < 0)
+            return -1;
+        for (const struct field *f = fields; f->key; f++) {
+            if (!span_eq(k, span_str(f->key)))
+                continue;
+            if (store(f, to, &v, err) < 0)
+                return -1;
+            break;
+        }
+    }
+    if (pos != bytes.len)
+        return err_set(err, 1, "MessagePack: bytes after the map");
+    return 0;
+}
+
+static int take_data(void *to, const struct map_value *v, struct err *err)
+{
+    struct task_input *in = to;
+
+    (void)err;
+    if (v->kind != MAP_BIN && v->kind != MAP_STR)
+        return -1;
+    in->data = v->text;
+    in->has_data = true;
+    return 0;
+}
+
+int input_unpack(struct span bytes, struct task_input *ret, struct err *err)
+{
+    static const struct field fields[] = {
+        { "p", AS_SPAN, offsetof(struct task_input, path), NULL },
+        { "u", AS_SPAN, offsetof(struct task_input, url), NULL },
+        { "b", AS_CALL, 0, take_data },
+        { "n", AS_SPAN, offsetof(struct task_input, shown), NULL },
+        { "o", AS_SPAN, offsetof(struct task_input, out), NULL },
+        { "z", AS_U64, offsetof(struct task_input, size), NULL },
+        { NULL, AS_SPAN, 0, NULL },
+    };
+
+    *ret = (struct task_input){ 0 };
+    if (read_map(bytes, fields, ret, err) < 0)
+        return -1;
+    if (!!ret->path.len + !!ret->url.len + ret->has_data != 1)
+        return err_set(err, 1, "an input needs exactly one of path, URL and bytes");
+    return 0;
+}
+
+struct span input_shown(const struct task_input *in)
+{
+    if (in->shown.len)
+        return in->shown;
+    return in->path.len ? in->path : in->url;
+}
+
+static int take_digest_map(struct digest *to, uint32_t *n, const struct map_value *v)
+{
+    struct map_value d;
+    struct span name;
+    size_t pos = 0;
+    uint32_t left;
+
+    if (v->kind != MAP_NESTED || map_unpack_begin(v->text, &pos, &left, NULL) < 0)
+        return -1;
+    *n = 0;
+    while (left--) {
+        enum algo a;
+        if (map_unpack_next(v->text, &pos, &name, &d, NULL) < 0)
+            return -1;
+        if (algo_parse(name, &a) < 0)
+            continue; /* of a later release */
+        if (d.kind != MAP_BIN || d.text.len != algo_bytes(a) || *n == PACK_DIGESTS_MAX)
+            return -1;
+        to[(*n)++] = (struct digest){ a, d.text };
+    }
+    return 0;
+}
+
+static int take_digests(void *to, const struct map_value *v, struct err *err)
+{
+    struct task_value *val = to;
+    (void)err;
+    return take_digest_map(val->digests, &val->n_digests, v);
+}
+
+static int take_out_digests(void *to, const struct map_value *v, struct err *err)
+{
+    struct task_value *val = to;
+    (void)err;
+    return take_digest_map(val->out_digests, &val->n_out_digests, v);
+}
+
+static int take_body(void *to, const struct map_value *v, struct err *err)
+{
+    struct task_value *val = to;
+
+    (void)err;
+    if (v->kind != MAP_BIN && v->kind != MAP_STR)
+        return -1;
+    val->body = v->text;
+    val->has_body = true;
+    return 0;
+}
+
+int value_unpack(struct span bytes, struct task_value *ret, struct err *err)
+{
+    static const struct field fields[] = {
+        { "s", AS_U64, offsetof(struct task_value, bytes), NULL },
+        { "w", AS_U64, offsetof(struct task_value, out_bytes), NULL },
+        { "d", AS_CALL, 0, take_digests },
+        { "D", AS_CALL, 0, take_out_digests },
+        { "e", AS_SPAN, offsetof(struct task_value, error), NULL },
+        { "o", AS_SPAN, offsetof(struct task_value, output), NULL },
+        { "b", AS_CALL, 0, take_body },
+        { "h", AS_U32, offsetof(struct task_value, http_status), NULL },
+        { "r", AS_U32, offsetof(struct task_value, retry_after_s), NULL },
+        { "t", AS_U64, offsetof(struct task_value, elapsed_us), NULL },
+        { NULL, AS_SPAN, 0, NULL },
+    };
+
+    memset(ret, 0, sizeof(*ret));
+    return read_map(bytes, fields, ret, err);
+}
+
+static int take_recipients(void *to, const struct map_value *v, struct err *err)
+{
+    struct job_spec *s = to;
+    size_t start = 0;
+
+    (void)err;
+    if (v->kind != MAP_BIN && v->kind != MAP_STR)
+        return -1;
+    for (size_t i = 0; i <= v->text.len; i++) {
+        if (i < v->text.len && v->text.data[i] != ' ')
+            continue;
+        if (s->n_recipients == SPEC_RECIPIENTS_MAX)
+            return -1;
+        s->recipients[s->n_recipients++] = span_of(v->text.data + start, i - start);
+        start = i + 1;
+    }
+    return 0;
+}
+
+static int take_flags(void *to, const struct map_value *v, struct err *err)
+{
+    struct job_spec *s = to;
+
+    (void)err;
+    if (v->kind != MAP_UINT)
+        return -1;
+    s->armor = v->uint & 1;
+    s->force = v->uint & 2;
+    s->no_sync = v->uint & 4;
+    return 0;
+}
+
+int spec_unpack(struct span bytes, struct job_spec *ret, struct err *err)
+{
+    static const struct field fields[] = {
+        { "c", AS_SPAN, offsetof(struct job_spec, command), NULL },
+        { "i", AS_U32, offsetof(struct job_spec, source), NULL },
+        { "a", AS_U32, offsetof(struct job_spec, algos), NULL },
+        { "x", AS_U32, offsetof(struct job_spec, transform), NULL },
+        { "A", AS_U32, offsetof(struct job_spec, out_algos), NULL },
+        { "R", AS_CALL, 0, take_recipients },
+        { "k", AS_U32, offsetof(struct job_spec, sink), NULL },
+        { "f", AS_CALL, 0, take_flags },
+        { "tc", AS_U64, offsetof(struct job_spec, connect_timeout_ns), NULL },
+        { "ts", AS_U64, offsetof(struct job_spec, stall_ns), NULL },
+        { "tt", AS_U64, offsetof(struct job_spec, timeout_ns), NULL },
+        { "mb", AS_U64, offsetof(struct job_spec, max_bytes), NULL },
+        { "ph", AS_U32, offsetof(struct job_spec, per_host), NULL },
+        { "pr", AS_REAL, offsetof(struct job_spec, rate), NULL },
+        { "ca", AS_SPAN, offsetof(struct job_spec, ca_file), NULL },
+        { "P", AS_SPAN, offsetof(struct job_spec, present), NULL },
+        { NULL, AS_SPAN, 0, NULL },
+    };
+    static_assert(sizeof(ret->source) == sizeof(uint32_t), "enums are read as u32");
+
+    memset(ret, 0, sizeof(*ret));
+    if (read_map(bytes, fields, ret, err) < 0)
+        return -1;
+    if (ret->source > SOURCE_URL || ret->sink > SINK_FILE ||
+        ret->transform > TRANSFORM_DECRYPT || ret->algos >= BIT(ALGO_COUNT) ||
+        ret->out_algos >= BIT(ALGO_COUNT))
+        return err_set(err, 1, "the job's pipeline is of an unknown kind");
+    if (ret->transform == TRANSFORM_ENCRYPT && ret->n_recipients == 0)
+        return err_set(err, 2, "encrypting needs a recipient");
+    return 0;
+}
