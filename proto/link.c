@@ -1,0 +1,609 @@
+#include "proto/link.h"
+
+#include <errno.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <uthash.h>
+#include <zmq.h>
+
+enum {
+    LINK_MESSAGE_MAX = 2 * MIB,   /* of all frames of one message together */
+    LINK_QUEUE_MAX = 8 * MIB,     /* bytes waiting for one peer */
+    LINK_DECODE_BUDGET = 8 * MIB, /* memory one envelope may decode to */
+    LINK_BURST = 128,             /* messages taken in one turn of the loop */
+    LINK_HWM = 1000,              /* a backstop: credit is the flow control */
+    LINK_RID_MAX = 255,
+};
+/* Heartbeats come every 2 s: who was silent for so long is not there any more. */
+#define LINK_FORGET_NS (60 * NS_PER_S)
+
+struct link_ctx {
+    void *zmq;
+};
+
+/* A message that waits for room. */
+struct out {
+    STAILQ_ENTRY(out) queue_node;
+    size_t bytes;
+    unsigned n;
+    zmq_msg_t frames[];
+};
+
+struct link_peer {
+    peer_id id;
+    uint8_t rid[LINK_RID_MAX]; /* as the ROUTER gave it */
+    unsigned rid_len;
+    int64_t heard_ns;
+    size_t queued;
+    bool gone;
+    STAILQ_HEAD(, out) queue;
+    UT_hash_handle hh, hh_rid;
+};
+
+struct link {
+    struct link_ctx *ctx;
+    struct loop *loop;
+    const struct link_events *ev;
+    void *arg;
+    char *endpoint;
+    uint32_t frame_max;
+    bool router, any_queued, any_gone;
+    void *socket;
+    struct loop_hook *hook;
+    struct loop_io *io;
+    int64_t swept_ns;
+    peer_id next_id;
+    struct link_peer *peers, *peers_by_rid; /* a DEALER has one, with id 0 */
+    struct arena arena;
+    struct buf joined;
+};
+
+struct link_ctx *link_ctx_new(int io_threads)
+{
+    struct link_ctx *ctx = xcalloc(1, sizeof(*ctx));
+
+    ctx->zmq = zmq_ctx_new();
+    CHECK(ctx->zmq);
+    zmq_ctx_set(ctx->zmq, ZMQ_IO_THREADS, io_threads);
+    zmq_ctx_set(ctx->zmq, ZMQ_MAX_SOCKETS, 64);
+    zmq_ctx_set(ctx->zmq, ZMQ_IPV6, 1);
+    return ctx;
+}
+
+void link_ctx_free(struct link_ctx *ctx)
+{
+    if (!ctx)
+        return;
+    while (zmq_ctx_term(ctx->zmq) < 0 && errno == EINTR)
+        ;
+    free(ctx);
+}
+
+/* ---- peers and their queues ---- */
+
+static struct link_peer *peer_new(struct link *l, const void *rid, size_t rid_len)
+{
+    struct link_peer *p = xcalloc(1, sizeof(*p));
+
+    p->id = l->router ? ++l->next_id : 0;
+    p->rid_len = (unsigned)rid_len;
+    memcpy(p->rid, rid, rid_len);
+    p->heard_ns = loop_now_ns(l->loop);
+    STAILQ_INIT(&p->queue);
+    HASH_ADD(hh, l->peers, id, sizeof(p->id), p);
+    HASH_ADD(hh_rid, l->peers_by_rid, rid, p->rid_len, p);
+    return p;
+}
+
+static struct link_peer *peer_find(const struct link *l, peer_id id)
+{
+    struct link_peer *p;
+
+    HASH_FIND(hh, l->peers, &id, sizeof(id), p);
+    return p;
+}
+
+static void out_free(struct out *o)
+{
+    for (unsigned i = 0; i < o->n; i++)
+        zmq_msg_close(&o->frames[i]);
+    free(o);
+}
+
+static void queue_clear(struct link_peer *p)
+{
+    struct out *o;
+
+    while ((o = STAILQ_FIRST(&p->queue))) {
+        STAILQ_REMOVE_HEAD(&p->queue, queue_node);
+        out_free(o);
+    }
+    p->queued = 0;
+}
+
+static void peer_free(struct link *l, struct link_peer *p)
+{
+    queue_clear(p);
+    HASH_DEL(l->peers, p);
+    HASH_DELETE(hh_rid, l->peers_by_rid, p);
+    free(p);
+}
+
+/* ---- the socket ---- */
+
+static void set_int(void *socket, int option, int value)
+{
+    CHECK(zmq_setsockopt(socket, option, &value, sizeof(value)) == 0);
+}
+
+static void *socket_new(const struct link *l)
+{
+    void *s = zmq_socket(l->ctx->zmq, l->router ? ZMQ_ROUTER : ZMQ_DEALER);
+    int64_t max = l->frame_max;
+
+    CHECK(s);
+    zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &max, sizeof(max));
+    set_int(s, ZMQ_LINGER, 1000);
+    set_int(s, ZMQ_SNDHWM, LINK_HWM);
+    set_int(s, ZMQ_RCVHWM, LINK_HWM);
+    set_int(s, ZMQ_HANDSHAKE_IVL, 3000);
+    set_int(s, ZMQ_HEARTBEAT_IVL, 2000);
+    set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 10000);
+    set_int(s, ZMQ_HEARTBEAT_TTL, 20000); /* above 65 s it would overflow in 4.3.4 */
+    set_int(s, ZMQ_TCP_MAXRT, 20000);
+    set_int(s, ZMQ_TCP_KEEPALIVE, 1);
+    set_int(s, ZMQ_TCP_KEEPALIVE_IDLE, 10);
+    set_int(s, ZMQ_TCP_KEEPALIVE_INTVL, 5);
+    set_int(s, ZMQ_IPV6, 1);
+    if (l->router) {
+        set_int(s, ZMQ_ROUTER_MANDATORY, 1);
+        set_int(s, ZMQ_BACKLOG, 1024);
+    } else {
+        set_int(s, ZMQ_IMMEDIATE, 1); /* nothing queues for who is not there */
+        set_int(s, ZMQ_RECONNECT_IVL, 10);
+        set_int(s, ZMQ_RECONNECT_IVL_MAX, 2000);
+    }
+    return s;
+}
+
+static int socket_events(const struct link *l)
+{
+    int events = 0;
+    size_t len = sizeof(events);
+
+    if (zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &len) < 0)
+        return 0;
+    return events;
+}
+
+/* Every frame of a message, or none: -1 with EAGAIN or EHOSTUNREACH. */
+static int send_frames(struct link *l, struct link_peer *p, zmq_msg_t *frames, unsigned n)
+{
+    int flags = ZMQ_DONTWAIT | ZMQ_SNDMORE;
+
+    if (l->router && zmq_send(l->socket, p->rid, p->rid_len, flags) < 0)
+        return -1;
+    for (unsigned i = 0; i < n; i++) {
+        /* After the first frame the rest is taken too; a pipe that dies in between is
+         * rolled back by the library, and the message is lost: ids make it repeatable. */
+        if (zmq_msg_send(&frames[i], l->socket, i + 1 < n ? flags : ZMQ_DONTWAIT) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static void peer_lost(struct link *l, struct link_peer *p)
+{
+    queue_clear(p);
+    p->gone = true;
+    l->any_gone = true;
+}
+
+static void flush_peer(struct link *l, struct link_peer *p)
+{
+    struct out *o;
+
+    while ((o = STAILQ_FIRST(&p->queue))) {
+        if (send_frames(l, p, o->frames, o->n) < 0) {
+            if (errno == EAGAIN)
+                l->any_queued = true;
+            else
+                peer_lost(l, p);
+            return;
+        }
+        STAILQ_REMOVE_HEAD(&p->queue, queue_node);
+        p->queued -= o->bytes;
+        out_free(o);
+    }
+}
+
+static void flush(struct link *l)
+{
+    struct link_peer *p, *tmp;
+
+    if (!l->any_queued)
+        return;
+    l->any_queued = false;
+    HASH_ITER (hh, l->peers, p, tmp)
+        flush_peer(l, p);
+}
+
+static void frame_of(zmq_msg_t *frame, const void *data, size_t len)
+{
+    CHECK(zmq_msg_init_size(frame, len) == 0);
+    if (len)
+        memcpy(zmq_msg_data(frame), data, len);
+}
+
+int link_send(struct link *l, peer_id peer, const struct msg *m)
+{
+    struct link_peer *p = peer_find(l, peer);
+    AUTO_BUF envelope = BUF_INIT;
+    unsigned n = 1 + (unsigned)((m->body.len + l->frame_max - 1) / l->frame_max);
+    struct out *o;
+
+    if (!p || p->gone)
+        return -1;
+    wire_encode(m, &envelope);
+    if (p->queued + envelope.len + m->body.len > LINK_QUEUE_MAX)
+        return -1;
+    o = xmalloc(sizeof(*o) + n * sizeof(zmq_msg_t));
+    o->n = n;
+    o->bytes = envelope.len + m->body.len;
+    frame_of(&o->frames[0], envelope.data, envelope.len);
+    for (unsigned i = 1; i < n; i++) {
+        size_t at = (size_t)(i - 1) * l->frame_max;
+        frame_of(&o->frames[i], m->body.data + at, MIN(l->frame_max, m->body.len - at));
+    }
+    if (STAILQ_EMPTY(&p->queue) && send_frames(l, p, o->frames, o->n) == 0) {
+        out_free(o);
+        return 0;
+    }
+    if (STAILQ_EMPTY(&p->queue) && errno != EAGAIN) {
+        out_free(o);
+        peer_lost(l, p);
+        return -1;
+    }
+    STAILQ_INSERT_TAIL(&p->queue, o, queue_node);
+    p->queued += o->bytes;
+    l->any_queued = true;
+    return 0;
+}
+
+/* ---- receiving ---- */
+
+static void refuse(struct link *l, struct link_peer *p, const char *why)
+{
+    struct msg m = { .type = MSG_ERROR };
+
+    m.error.code = 1;
+    m.error.text = span_str(why);
+    link_send(l, p->id, &m);
+    if (l->ev->garbage)
+        l->ev->garbage(l->arg, p->id, why);
+}
+
+static void deliver(struct link *l, struct link_peer *p, struct span envelope,
+                    struct span body)
+{
+    struct err err = { 0 };
+    struct msg m;
+
+    arena_reset(&l->arena);
+    if (wire_decode(envelope, body, &l->arena, &m, &err) < 0)
+        refuse(l, p, err.text);
+    else
+        l->ev->message(l->arg, p->id, &m);
+}
+
+static struct span frame_span(zmq_msg_t *f)
+{
+    return span_of(zmq_msg_data(f), zmq_msg_size(f));
+}
+
+/* Joins the body frames that follow the first one. False: together they are too long. */
+static bool join(struct link *l, zmq_msg_t *first)
+{
+    bool fits = true;
+    int more = 1;
+
+    buf_clear(&l->joined);
+    buf_add_span(&l->joined, frame_span(first));
+    while (more) {
+        zmq_msg_t f;
+        zmq_msg_init(&f);
+        if (zmq_msg_recv(&f, l->socket, ZMQ_DONTWAIT) < 0) {
+            zmq_msg_close(&f);
+            return false;
+        }
+        fits = fits && l->joined.len + zmq_msg_size(&f) <= LINK_MESSAGE_MAX;
+        if (fits)
+            buf_add_span(&l->joined, frame_span(&f));
+        more = zmq_msg_more(&f);
+        zmq_msg_close(&f);
+    }
+    return fits;
+}
+
+static struct link_peer *sender(struct link *l, struct span rid)
+{
+    struct link_peer *p;
+
+    if (!l->router)
+        return l->peers;
+    if (rid.len > LINK_RID_MAX)
+        return NULL;
+    HASH_FIND(hh_rid, l->peers_by_rid, rid.data, rid.len, p);
+    return p ? p : peer_new(l, rid.data, rid.len);
+}
+
+/* Takes one message; false when there is none. */
+static bool receive(struct link *l)
+{
+    zmq_msg_t rid, envelope, body;
+    struct link_peer *p;
+    struct span bytes = SPAN_NONE;
+
+    zmq_msg_init(&rid);
+    zmq_msg_init(&envelope);
+    zmq_msg_init(&body);
+    if (zmq_msg_recv(l->router ? &rid : &envelope, l->socket, ZMQ_DONTWAIT) < 0)
+        return false;
+    p = sender(l, l->router ? frame_span(&rid) : SPAN_NONE);
+    if (l->router && zmq_msg_more(&rid))
+        zmq_msg_recv(&envelope, l->socket, ZMQ_DONTWAIT);
+    if (zmq_msg_more(&envelope)) {
+        zmq_msg_recv(&body, l->socket, ZMQ_DONTWAIT);
+        bytes = frame_span(&body);
+        if (zmq_msg_more(&body)) {
+            bool fits = join(l, &body);
+            bytes = buf_span(&l->joined);
+            if (!fits && p) {
+                refuse(l, p, "message too long");
+                p = NULL;
+            }
+        }
+    }
+    if (p) {
+        p->heard_ns = loop_now_ns(l->loop);
+        p->gone = false;
+        deliver(l, p, frame_span(&envelope), bytes);
+    }
+    zmq_msg_close(&rid);
+    zmq_msg_close(&envelope);
+    zmq_msg_close(&body);
+    return true;
+}
+
+static void tell_gone(struct link *l)
+{
+    struct link_peer *p, *tmp;
+
+    l->any_gone = false;
+    HASH_ITER (hh, l->peers, p, tmp) {
+        if (!l->router || !p->gone)
+            continue;
+        peer_id id = p->id;
+        peer_free(l, p);
+        if (l->ev->gone)
+            l->ev->gone(l->arg, id);
+    }
+}
+
+static void sweep(struct link *l)
+{
+    int64_t now = loop_now_ns(l->loop);
+    struct link_peer *p, *tmp;
+
+    if (!l->router || now - l->swept_ns < LINK_FORGET_NS / 4)
+        return;
+    l->swept_ns = now;
+    HASH_ITER (hh, l->peers, p, tmp)
+        if (now - p->heard_ns > LINK_FORGET_NS)
+            peer_lost(l, p);
+}
+
+/* ZMQ_FD is edge-triggered and every call may eat the edge: ask before each wait. */
+static bool before_wait(void *arg)
+{
+    struct link *l = arg;
+    int events = socket_events(l);
+
+    return (events & ZMQ_POLLIN) || (l->any_queued && (events & ZMQ_POLLOUT)) ||
+           l->any_gone;
+}
+
+static void after_wait(void *arg)
+{
+    struct link *l = arg;
+
+    flush(l);
+    for (int i = 0; i < LINK_BURST && receive(l); i++)
+        ;
+    flush(l);
+    sweep(l);
+    if (l->any_gone)
+        tell_gone(l);
+}
+
+static void on_fd(void *arg, int events)
+{
+    (void)arg, (void)events; /* only wakes the loop; after_wait does the work */
+}
+
+/* ---- endpoints ---- */
+
+static bool loopback(const char *host, size_t len)
+{
+    static const char *const names[] = { "localhost", "[::1]", "::1" };
+
+    if (len > 4 && strncmp(host, "127.", 4) == 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (len == strlen(names[i]) && strncmp(host, names[i], len) == 0)
+            return true;
+    return false;
+}
+
+static int check_endpoint(const char *endpoint, struct err *err)
+{
+    const char *colon = strrchr(endpoint, ':');
+
+    if (strncmp(endpoint, "ipc://", 6) == 0) {
+        size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+        if (strlen(endpoint + 6) == 0 || strlen(endpoint + 6) > max)
+            return err_set(err, 2, "%s: a socket's path has 1 to %zu bytes", endpoint,
+                           max);
+        return 0;
+    }
+    if (strncmp(endpoint, "tcp://", 6) != 0 || colon < endpoint + 6) {
+        err_set(err, 2, "not an endpoint: '%s'", endpoint);
+        return err_hint(err, "ipc:///run/tidemill/socket or tcp://127.0.0.1:7600");
+    }
+    if (!loopback(endpoint + 6, (size_t)(colon - endpoint - 6))) {
+        err_set(err, 2, "%s is not loopback, and links are not encrypted", endpoint);
+        return err_hint(err, "listen on tcp://127.0.0.1:PORT and forward the port, for "
+                             "example with ssh -L");
+    }
+    return 0;
+}
+
+/* A socket file that somebody answers on must not be taken away from him. */
+static bool somebody_listens(const char *path)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool yes;
+
+    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+    yes = fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return yes;
+}
+
+/* ---- life ---- */
+
+static void watch(struct link *l)
+{
+    int fd;
+    size_t len = sizeof(fd);
+
+    CHECK(zmq_getsockopt(l->socket, ZMQ_FD, &fd, &len) == 0);
+    l->io = loop_io_new(l->loop, fd, LOOP_READ, on_fd, l);
+}
+
+static struct link *link_new(struct link_ctx *ctx, struct loop *loop, uint32_t frame_max,
+                             const struct link_events *ev, void *arg)
+{
+    struct link *l = xcalloc(1, sizeof(*l));
+
+    l->ctx = ctx;
+    l->loop = loop;
+    l->frame_max = frame_max;
+    l->ev = ev;
+    l->arg = arg;
+    arena_init(&l->arena, LINK_DECODE_BUDGET);
+    return l;
+}
+
+int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
+                uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
+                struct link **ret_link, struct err *err)
+{
+    struct link *l;
+    char bound[512];
+    size_t len = sizeof(bound);
+
+    if (check_endpoint(endpoint, err) < 0)
+        return -1;
+    if (strncmp(endpoint, "ipc://", 6) == 0 && somebody_listens(endpoint + 6))
+        return err_set(err, 1, "%s: another process listens here already", endpoint);
+    l = link_new(ctx, loop, frame_max_bytes, ev, arg);
+    l->router = true;
+    l->socket = socket_new(l);
+    if (zmq_bind(l->socket, endpoint) < 0) {
+        err_set(err, 1, "cannot listen on %s: %s", endpoint, zmq_strerror(errno));
+        link_free(l);
+        return -1;
+    }
+    CHECK(zmq_getsockopt(l->socket, ZMQ_LAST_ENDPOINT, bound, &len) == 0);
+    l->endpoint = xstrdup(bound);
+    watch(l);
+    l->hook = loop_hook_new(loop, before_wait, after_wait, l);
+    *ret_link = l;
+    return 0;
+}
+
+int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
+                 uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
+                 struct link **ret_link, struct err *err)
+{
+    struct link *l;
+
+    if (check_endpoint(endpoint, err) < 0)
+        return -1;
+    l = link_new(ctx, loop, frame_max_bytes, ev, arg);
+    l->endpoint = xstrdup(endpoint);
+    peer_new(l, "", 0);
+    l->socket = socket_new(l);
+    if (zmq_connect(l->socket, endpoint) < 0) {
+        err_set(err, 2, "cannot connect to %s: %s", endpoint, zmq_strerror(errno));
+        link_free(l);
+        return -1;
+    }
+    watch(l);
+    l->hook = loop_hook_new(loop, before_wait, after_wait, l);
+    *ret_link = l;
+    return 0;
+}
+
+void link_reset(struct link *l)
+{
+    CHECK(!l->router);
+    queue_clear(l->peers);
+    l->peers->gone = false;
+    loop_io_free(l->io);
+    set_int(l->socket, ZMQ_LINGER, 0);
+    zmq_close(l->socket);
+    l->socket = socket_new(l);
+    zmq_connect(l->socket, l->endpoint);
+    watch(l);
+}
+
+size_t link_queued_bytes(const struct link *l, peer_id peer)
+{
+    const struct link_peer *p = peer_find(l, peer);
+    return p ? p->queued : 0;
+}
+
+void link_forget(struct link *l, peer_id peer)
+{
+    struct link_peer *p = peer_find(l, peer);
+    if (p && l->router)
+        peer_lost(l, p); /* freed from the loop, not under a caller's feet */
+}
+
+const char *link_endpoint(const struct link *l)
+{
+    return l->endpoint;
+}
+
+void link_free(struct link *l)
+{
+    struct link_peer *p, *tmp;
+
+    if (!l)
+        return;
+    loop_hook_free(l->hook);
+    loop_io_free(l->io);
+    HASH_ITER (hh, l->peers, p, tmp)
+        peer_free(l, p);
+    zmq_close(l->socket);
+    buf_fini(&l->joined);
+    arena_fini(&l->arena);
+    free(l->endpoint);
+    free(l);
+}
