@@ -33,6 +33,7 @@ static void fx_fini(struct fx *fx)
         batch_fini(&fx->batch);
         break;
     case FX_SHOW:
+        blob_unref(fx->show.tasks);
         blob_unref(fx->show.statuses);
         blob_unref(fx->show.lens);
         blob_unref(fx->show.values);
@@ -43,6 +44,7 @@ static void fx_fini(struct fx *fx)
         break;
     case FX_READ_RESULTS:
         batch_fini(&fx->read_results.ret);
+        blob_unref(fx->read_results.ret_node);
         blob_unref(fx->read_results.ret_input_lens);
         blob_unref(fx->read_results.ret_inputs);
         break;

@@ -78,20 +78,21 @@ struct fx_read_chunk {
     struct blob *ret_recorded; /* n bytes: 1 = this task has a record (pending too) */
 };
 
-/* A page of results, in commit order (from cursor on) or in task order (tasks from
- * `cursor` on, of chunks below `chunks_complete`). */
+/* A page of results, in commit order (from cursor on) or in task order (tasks of
+ * first_chunk from `cursor` on). */
 struct fx_read_results {
     uint64_t job, follow; /* follow: the asker's number, given back */
     uint64_t cursor;
     uint64_t limit; /* commit order: cursors below it are visible */
     bool task_order, inputs, failed_only;
-    uint32_t first_chunk;     /* task order: the chunk that holds task `cursor`, */
-    uint32_t chunks_complete; /* and the first that is not complete */
-    size_t max_bytes;         /* of values and inputs; at least one record is given */
+    uint32_t first_chunk; /* task order: the chunk that holds task `cursor`, wholly */
+    uint64_t chunk_end;   /* visible, and the task after its last */
+    size_t max_bytes;     /* of values and inputs; at least one record is given */
     /* The answer: records of one node; n may be 0 when all that was looked at is filtered
      * away, then ret_next says how far that was. */
-    struct batch_row ret; /* blobs owned by the effect; cursor = of the first given */
-    uint64_t ret_next;    /* cursor after what was looked at */
+    struct batch_row ret;                     /* blobs owned by the effect */
+    struct blob *ret_node;                    /* what ret.node points to */
+    uint64_t ret_next;                        /* cursor after what was looked at */
     struct blob *ret_input_lens, *ret_inputs; /* when asked for */
 };
 
@@ -110,7 +111,8 @@ struct fx {
         struct {
             uint64_t row, job, cursor;
             uint32_t n;
-            struct blob *statuses;      /* the row's new ones, n bytes */
+            struct blob *tasks,
+                *statuses;              /* the row's; statuses: its new ones, n bytes */
             struct blob *lens, *values; /* NULL = as they were */
         } show;
         struct fx_read_chunk read_chunk;

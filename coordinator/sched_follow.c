@@ -165,7 +165,7 @@ static void read_more(struct sched *s, struct follower *f)
         .inputs = f->inputs,
         .failed_only = f->failed_only,
         .first_chunk = seq,
-        .chunks_complete = j->first_incomplete,
+        .chunk_end = seq < j->row.chunks ? j->chunks[seq].first + j->chunks[seq].n : 0,
         .max_bytes = FOLLOW_PAGE_BYTES,
     };
     f->reading = true;

@@ -411,6 +411,7 @@ static void show(struct sched *s, struct pending *p, const uint8_t *statuses,
     fx->show.job = p->job;
     fx->show.cursor = next_cursor(j);
     fx->show.n = p->n;
+    fx->show.tasks = blob_ref(p->tasks);
     fx->show.statuses = blob_new(span_of(statuses, p->n));
     if (lens) {
         fx->show.lens = blob_new(span_of(lens, p->n * sizeof(*lens)));

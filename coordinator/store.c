@@ -1,0 +1,345 @@
+#include "coordinator/store_state.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { TRANSACTION_BYTES = 4 * MIB, RETRY_FULL_MS = 250 };
+
+STAILQ_HEAD(group_list, fx_group);
+
+struct store {
+    char *dir;
+    int lock_fd;
+    struct epoch epoch;
+    struct sql *sql; /* the thread's, once it runs */
+    struct loop_wake *wake;
+    const struct store_events *ev;
+    void *arg;
+    size_t backlog; /* the loop's thread only */
+    bool failed_told, full_told;
+    pthread_t thread;
+    bool running;
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    /* Under the mutex: */
+    struct group_list waiting, done;
+    bool stop, failed, full;
+    struct err err;
+};
+
+/* ---- the directory ---- */
+
+static int lock_dir(struct store *s, struct err *err)
+{
+    AUTO_FREE char *path = xasprintf("%s/lock", s->dir);
+    char pid[32] = "";
+
+    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (s->lock_fd < 0)
+        return err_sys(err, 1, "cannot open %s", path);
+    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+        ssize_t n = read(s->lock_fd, pid, sizeof(pid) - 1);
+        pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
+        err_set(err, 1, "another coordinator (pid %s) uses the state directory %s",
+                pid[0] ? pid : "unknown", s->dir);
+        return err_hint(err, "stop it first, or give this one its own --state");
+    }
+    snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+    if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, strlen(pid), 0) < 0)
+        return err_sys(err, 1, "cannot write %s", path);
+    return 0;
+}
+
+static int make_dir(const char *dir, struct err *err)
+{
+    AUTO_FREE char *path = xstrdup(dir);
+
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = 0;
+        if (mkdir(path, 0755) < 0 && errno != EEXIST)
+            return err_sys(err, 1, "cannot make the directory %s", path);
+        *p = '/';
+    }
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return err_sys(err, 1, "cannot make the state directory %s", path);
+    return 0;
+}
+
+int store_open(const char *dir, enum durability durability, struct store **ret,
+               struct err *err)
+{
+    struct store *s = xcalloc(1, sizeof(*s));
+
+    s->dir = xstrdup(dir);
+    s->lock_fd = -1;
+    STAILQ_INIT(&s->waiting);
+    STAILQ_INIT(&s->done);
+    pthread_mutex_init(&s->mutex, NULL);
+    pthread_cond_init(&s->cond, NULL);
+    if (make_dir(dir, err) < 0 || lock_dir(s, err) < 0 ||
+        sql_open(dir, durability, &s->epoch, &s->sql, err) < 0) {
+        store_close(s, false);
+        return -1;
+    }
+    *ret = s;
+    return 0;
+}
+
+struct epoch store_epoch(const struct store *s)
+{
+    return s->epoch;
+}
+
+int store_load(struct store *s, const struct store_load_events *ev, void *arg,
+               uint64_t *ret_next_row, struct err *err)
+{
+    return sql_load(s->sql, ev, arg, ret_next_row, err);
+}
+
+/* ---- the thread ---- */
+
+static enum sql_result save_groups(struct store *s, struct group_list *groups,
+                                   struct err *err)
+{
+    enum sql_result rc = sql_begin(s->sql, err);
+    struct fx_group *g;
+    struct fx *fx;
+
+    STAILQ_FOREACH (g, groups, node)
+        STAILQ_FOREACH (fx, &g->list, node)
+            if (rc == SQL_OK && fx->type < FX_READ_CHUNK)
+                rc = sql_save(s->sql, fx, err);
+    if (rc == SQL_OK)
+        rc = sql_commit(s->sql, err);
+    if (rc != SQL_OK)
+        sql_rollback(s->sql);
+    return rc;
+}
+
+static int answer_reads(struct store *s, struct group_list *groups, struct err *err)
+{
+    struct fx_group *g;
+    struct fx *fx;
+
+    STAILQ_FOREACH (g, groups, node) {
+        if (!g->reads)
+            continue;
+        STAILQ_FOREACH (fx, &g->list, node)
+            if ((fx->type == FX_READ_CHUNK || fx->type == FX_READ_RESULTS) &&
+                sql_read(s->sql, fx, err) < 0)
+                return -1;
+    }
+    return 0;
+}
+
+static void tell_full(struct store *s, bool full, const struct err *err)
+{
+    pthread_mutex_lock(&s->mutex);
+    s->full = full;
+    if (full)
+        s->err = *err;
+    pthread_mutex_unlock(&s->mutex);
+    loop_wake_post(s->wake);
+}
+
+static bool stopping(struct store *s)
+{
+    pthread_mutex_lock(&s->mutex);
+    bool stop = s->stop;
+    pthread_mutex_unlock(&s->mutex);
+    return stop;
+}
+
+/* R2: with no space the same groups are tried again; any other failure is final. */
+static int execute(struct store *s, struct group_list *groups, bool saves)
+{
+    struct err err = { 0 };
+    bool full = false;
+
+    while (saves) {
+        enum sql_result rc = save_groups(s, groups, &err);
+        if (rc == SQL_OK)
+            break;
+        if (rc == SQL_FAILED)
+            goto failed;
+        if (!full)
+            tell_full(s, true, &err);
+        full = true;
+        if (stopping(s))
+            goto failed; /* nothing of it was acknowledged */
+        usleep(RETRY_FULL_MS * 1000);
+    }
+    if (full)
+        tell_full(s, false, NULL);
+    if (answer_reads(s, groups, &err) == 0)
+        return 0;
+failed:
+    pthread_mutex_lock(&s->mutex);
+    s->failed = true;
+    s->err = err;
+    pthread_mutex_unlock(&s->mutex);
+    loop_wake_post(s->wake);
+    return -1;
+}
+
+/* Takes the groups of one transaction; false: the store is to stop and nothing waits. */
+static bool take(struct store *s, struct group_list *groups, bool *saves)
+{
+    size_t bytes = 0;
+    struct fx_group *g;
+
+    STAILQ_INIT(groups);
+    *saves = false;
+    pthread_mutex_lock(&s->mutex);
+    while (STAILQ_EMPTY(&s->waiting) && !s->stop)
+        pthread_cond_wait(&s->cond, &s->mutex);
+    while ((g = STAILQ_FIRST(&s->waiting)) && bytes < TRANSACTION_BYTES) {
+        STAILQ_REMOVE_HEAD(&s->waiting, node);
+        STAILQ_INSERT_TAIL(groups, g, node);
+        bytes += g->bytes;
+        *saves |= g->saves;
+    }
+    pthread_mutex_unlock(&s->mutex);
+    return !STAILQ_EMPTY(groups);
+}
+
+static void *store_thread(void *arg)
+{
+    struct store *s = arg;
+    struct group_list groups;
+    bool saves;
+
+    while (take(s, &groups, &saves)) {
+        int rc = execute(s, &groups, saves);
+        pthread_mutex_lock(&s->mutex);
+        if (rc == 0) {
+            STAILQ_CONCAT(&s->done, &groups);
+        } else { /* given back for freeing only: nothing of them is acknowledged */
+            STAILQ_CONCAT(&groups, &s->waiting);
+            STAILQ_CONCAT(&s->waiting, &groups);
+        }
+        pthread_mutex_unlock(&s->mutex);
+        if (rc < 0)
+            break;
+        loop_wake_post(s->wake);
+    }
+    return NULL;
+}
+
+/* ---- the loop's side ---- */
+
+static void deliver(void *arg)
+{
+    struct store *s = arg;
+    struct group_list done;
+    struct fx_group *g;
+    bool failed, full;
+    struct err err;
+
+    STAILQ_INIT(&done);
+    pthread_mutex_lock(&s->mutex);
+    STAILQ_CONCAT(&done, &s->done);
+    failed = s->failed;
+    full = s->full;
+    err = s->err;
+    pthread_mutex_unlock(&s->mutex);
+    if (full != s->full_told) {
+        s->full_told = full;
+        s->ev->full(s->arg, full, &err);
+    }
+    while ((g = STAILQ_FIRST(&done))) {
+        STAILQ_REMOVE_HEAD(&done, node);
+        s->backlog -= g->bytes;
+        s->ev->committed(s->arg, g);
+    }
+    if (failed && !s->failed_told) {
+        s->failed_told = true;
+        s->ev->failed(s->arg, &err);
+    }
+}
+
+int store_start(struct store *s, struct loop *loop, const struct store_events *ev,
+                void *arg, struct err *err)
+{
+    sigset_t all, old;
+    int rc;
+
+    s->ev = ev;
+    s->arg = arg;
+    s->wake = loop_wake_new(loop, deliver, s);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    rc = pthread_create(&s->thread, NULL, store_thread, s);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc != 0) {
+        errno = rc;
+        return err_sys(err, 1, "cannot start the store's thread");
+    }
+    s->running = true;
+    return 0;
+}
+
+void store_push(struct store *s, struct fx_group *g)
+{
+    s->backlog += g->bytes;
+    pthread_mutex_lock(&s->mutex);
+    STAILQ_INSERT_TAIL(&s->waiting, g, node);
+    pthread_cond_signal(&s->cond);
+    pthread_mutex_unlock(&s->mutex);
+}
+
+size_t store_backlog_bytes(const struct store *s)
+{
+    return s->backlog;
+}
+
+static void remove_dir(const char *dir)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+
+    while (d && (e = readdir(d)))
+        if (strncmp(e->d_name, "tidemill.db", 11) == 0 || strcmp(e->d_name, "lock") == 0)
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    rmdir(dir);
+}
+
+void store_close(struct store *s, bool remove)
+{
+    struct fx_group *g;
+
+    if (!s)
+        return;
+    if (s->running) {
+        pthread_mutex_lock(&s->mutex);
+        s->stop = true;
+        pthread_cond_signal(&s->cond);
+        pthread_mutex_unlock(&s->mutex);
+        pthread_join(s->thread, NULL);
+        deliver(s);
+    }
+    loop_wake_free(s->wake);
+    while ((g = STAILQ_FIRST(&s->waiting))) {
+        STAILQ_REMOVE_HEAD(&s->waiting, node);
+        fx_group_free(g);
+    }
+    sql_close(s->sql);
+    if (remove)
+        remove_dir(s->dir);
+    if (s->lock_fd >= 0)
+        close(s->lock_fd);
+    pthread_cond_destroy(&s->cond);
+    pthread_mutex_destroy(&s->mutex);
+    free(s->dir);
+    free(s);
+}

@@ -1,0 +1,42 @@
+/* What the store's two files share: store.c has the queue, the thread and the directory,
+ * store_sql.c every word of SQL (the only user of sqlite3.h). */
+#ifndef COORDINATOR_STORE_STATE_H
+#define COORDINATOR_STORE_STATE_H
+
+#include "coordinator/store.h"
+
+struct sql;
+
+enum sql_result { SQL_OK, SQL_NO_SPACE, SQL_FAILED };
+
+/* Opens DIR/tidemill.db, checks its schema, empties the WAL, raises the epoch. */
+int sql_open(const char *dir, enum durability durability, struct epoch *ret_epoch,
+             struct sql **ret, struct err *err);
+/* Checkpoints and closes. Takes NULL. */
+void sql_close(struct sql *q);
+int sql_load(struct sql *q, const struct store_load_events *ev, void *arg,
+             uint64_t *ret_next_row, struct err *err);
+
+/* One transaction: begin, any number of effects that save, commit. After anything but
+ * SQL_OK: rollback. */
+enum sql_result sql_begin(struct sql *q, struct err *err);
+enum sql_result sql_save(struct sql *q, const struct fx *fx, struct err *err);
+enum sql_result sql_commit(struct sql *q, struct err *err);
+void sql_rollback(struct sql *q);
+/* Answers an effect that reads, outside of a transaction. */
+int sql_read(struct sql *q, struct fx *fx, struct err *err);
+
+/* One input of a stored chunk; valid until the next call. */
+int sql_chunk_inputs(struct sql *q, uint64_t job, uint32_t seq, uint64_t task,
+                     struct span *ret, struct err *err);
+
+/* store_page.c: rows to one page of results. */
+struct page;
+struct page *page_new(struct sql *sql, struct fx_read_results *r);
+/* 1 = the next row is wanted, 0 = enough, -1 = damaged. */
+int page_row(struct page *p, const struct batch_row *b, const char *node,
+             struct err *err);
+int page_end(struct page *p, struct err *err);
+void page_free(struct page *p);
+
+#endif
