@@ -33,6 +33,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default)
 
 struct tm;        /* a connection to a coordinator */
 struct tm_job;    /* a job as this process sees it */
@@ -122,7 +123,7 @@ int tm_up_start(const struct tm_up_options *opts, struct tm_up **ret,
                 struct tm_error *err);
 const char *tm_up_endpoint(const struct tm_up *up); /* as bound; owned by up */
 /* Waits until a program ends by itself (-1: the error says which and why), or TM_AGAIN
- * after timeout_ns or a signal. */
+ * after timeout_ns, a signal or one second: call it again. */
 int tm_up_wait(struct tm_up *up, int64_t timeout_ns, struct tm_error *err);
 void tm_up_stop(struct tm_up *up); /* SIGTERM, waits, frees; takes NULL */
 
@@ -330,6 +331,7 @@ int tm_map_next(struct tm_map *map, struct tm_result *ret, int64_t timeout_ns,
 struct tm_job *tm_map_job(struct tm_map *map); /* owned by map */
 void tm_map_free(struct tm_map *map);          /* cancels what is left; takes NULL */
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
