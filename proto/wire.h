@@ -22,6 +22,10 @@ enum {
     WIRE_TEXT_MAX = 1024,
 };
 
+/* The Error's text for a message of a peer that has not said Hello since the coordinator
+ * started: the peer starts a new session, nothing else has failed. */
+#define WIRE_NO_SESSION "no session"
+
 enum msg_type {
     MSG_HELLO = 1,
     MSG_WELCOME,

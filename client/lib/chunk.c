@@ -26,6 +26,13 @@ static void digest(struct chunk *ck)
     crypto_chunk_digest(parts, ARRAY_LEN(parts), ck->digest);
 }
 
+static void fills_no_more(struct tm_job *job)
+{
+    if (job->on_filling)
+        TAILQ_REMOVE(&job->conn->filling, job, filling_node);
+    job->on_filling = false;
+}
+
 void chunk_close(struct tm_job *job)
 {
     if (job->open_n == 0)
@@ -42,10 +49,7 @@ void chunk_close(struct tm_job *job)
     job->open_n = 0;
     job->chunk_bytes += ck->body_len + ck->n * sizeof(uint32_t);
     STAILQ_INSERT_TAIL(&job->chunks, ck, node);
-    if (job->on_filling) {
-        TAILQ_REMOVE(&job->conn->filling, job, filling_node);
-        job->on_filling = false;
-    }
+    fills_no_more(job);
     job_ready(job);
 }
 
@@ -145,8 +149,7 @@ static bool window_allows(const struct tm_job *job, size_t bytes)
 int chunk_send_all(struct tm_job *job)
 {
     struct chunk *ck;
-    STAILQ_FOREACH(ck, &job->chunks, node)
-    {
+    STAILQ_FOREACH (ck, &job->chunks, node) {
         if (ck->sent)
             continue;
         size_t bytes = ck->body_len + ck->n * sizeof(uint32_t);
@@ -194,6 +197,9 @@ void chunk_free_all(struct tm_job *job)
         STAILQ_REMOVE_HEAD(&job->chunks, node);
         chunk_free(ck);
     }
+    job->chunk_bytes = job->sent_bytes = 0;
+    job->open_n = 0;
+    fills_no_more(job);
     buf_fini(&job->open_body);
     buf_fini(&job->open_lens);
 }

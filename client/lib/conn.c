@@ -231,18 +231,14 @@ static void on_error(struct conn *c, const struct msg *m)
     struct err why;
     err_set(&why, (int)m->error.code, "%s", text);
     err_hint(&why, "%s", hint);
-    switch (m->error.about) {
-    case MSG_HELLO:
-        conn_die(c, &why);
-        break;
-    case MSG_BEAT: /* a restarted coordinator knows no session */
-        c->session_unknown = true;
+    if (span_eq(m->error.text, SPAN_LIT(WIRE_NO_SESSION))) {
+        c->session_unknown = true; /* the socket is in use here: at the next tick */
         loop_timer_arm(c->tick, 0);
-        break;
-    case MSG_QUERY:
+    } else if (m->error.about == MSG_HELLO) {
+        conn_die(c, &why);
+    } else if (m->error.about == MSG_QUERY) {
         query_on_error(c, &why);
-        break;
-    default:
+    } else {
         job_on_error(c, m, &why);
     }
 }

@@ -226,7 +226,7 @@ int job_send(struct tm_job *job)
 {
     if (job->on_asked)
         return 0;
-    bool submitting = !job->attached && !job->sealed;
+    bool submitting = !job->attached && !job->sealed && job->heard.state <= TM_SEALED;
     if (submitting && !job->accepted)
         return send_submit(job);
     if (submitting && (chunk_send_all(job) < 0 || send_seal(job) < 0))
@@ -244,8 +244,8 @@ void job_session_lost(struct tm_job *job)
     job->accepted = job->seal_sent = job->follow_sent = false;
     job->sent_bytes = 0;
     struct chunk *ck;
-    STAILQ_FOREACH(ck, &job->chunks, node)
-    ck->sent = false;
+    STAILQ_FOREACH (ck, &job->chunks, node)
+        ck->sent = false;
     job_ready(job);
 }
 
@@ -296,6 +296,8 @@ void job_on_accepted(struct conn *c, const struct msg *m)
         }
     }
     chunk_acknowledge(job, a->chunks);
+    if (a->state == JOB_CANCELLED || a->state == JOB_ABANDONED)
+        chunk_free_all(job); /* nobody takes them any more */
     job->credit_bytes = a->credit_bytes;
     job->sealed = job->sealed || a->sealed;
     job->heard.state = MAX(job->heard.state, (enum tm_state)a->state);
@@ -315,6 +317,15 @@ void job_on_error(struct conn *c, const struct msg *m, const struct err *why)
         job = TAILQ_FIRST(&c->asked); /* answers keep the order of what they answer */
     else if (m->error.about != MSG_CANCEL && m->error.about != MSG_CREDIT)
         HASH_FIND(hh_id, c->ids, &m->error.job, sizeof(m->error.job), job);
-    if (job)
+    if (!job)
+        return;
+    if (m->error.about == MSG_CHUNK && m->error.code == TM_CANCELLED) {
+        job->heard.state = TM_JOB_CANCELLED; /* its results still come to their end */
+        chunk_free_all(job);
+        if (job->orphan)
+            job_forget(job);
+        conn_notify(c);
+    } else {
         job_fail(job, why);
+    }
 }

@@ -4,6 +4,9 @@
  * the last batch received, and batches that do not join on there are dropped. */
 #include "client/lib/internal.h"
 
+/* What a result costs of the credit besides its bytes, as the coordinator counts it. */
+enum { RESULT_CREDIT_EACH = 16 };
+
 /* One Results message, copied. */
 struct batch {
     STAILQ_ENTRY(batch) node;
@@ -137,6 +140,10 @@ static void count(struct tm_job *job, const struct msg_results *r)
     job->heard.counts.running = told.running;
     job->heard.state = MAX(job->heard.state, (enum tm_state)r->state);
     job->heard.ended = job->heard.ended || r->end;
+    if (r->state == JOB_DONE) { /* then all of it is on disk */
+        job->sealed = true;
+        chunk_acknowledge(job, job->next_seq);
+    }
 }
 
 void results_on_message(struct conn *c, const struct msg *m)
@@ -144,13 +151,16 @@ void results_on_message(struct conn *c, const struct msg *m)
     const struct msg_results *r = &m->results;
     struct tm_job *job;
     HASH_FIND(hh_id, c->ids, &r->job, sizeof(r->job), job);
-    if (!job || !job->follow_sent || job->orphan || r->cursor != job->received)
+    if (!job || !job->follow_sent || job->orphan || r->cursor < job->received)
         return;
-    struct batch *b = batch_new(m);
+    /* A gap is what a follower of failed tasks only was spared. */
+    bool joins = r->cursor == job->received || (job->flags & TM_FAILED_ONLY);
+    struct batch *b = joins ? batch_new(m) : NULL;
     if (!b) {
         struct err why;
-        err_set(&why, TM_ERROR, "results of job %llu do not fit together",
-                (unsigned long long)job->id);
+        err_set(&why, TM_ERROR, "the results of job %llu do not %s",
+                (unsigned long long)job->id,
+                joins ? "fit together" : "go on where they stopped");
         job_fail(job, &why);
         return;
     }

@@ -97,8 +97,8 @@ uint64_t tm_job_id(const struct tm_job *job)
     return id;
 }
 
-/* -1 when the job takes no more inputs. */
-static int check_open(struct tm_job *job, struct err *err)
+/* -1 when what was added will not be done. */
+static int check_taken(struct tm_job *job, struct err *err)
 {
     unsigned long long id = job->id;
     if (job_check(job, err) < 0)
@@ -107,6 +107,15 @@ static int check_open(struct tm_job *job, struct err *err)
         return err_set(err, TM_CANCELLED, "job %llu was cancelled", id);
     if (job->heard.state == TM_ABANDONED)
         return err_set(err, TM_CANCELLED, "job %llu was abandoned", id);
+    return 0;
+}
+
+/* -1 when the job takes no more inputs. */
+static int check_open(struct tm_job *job, struct err *err)
+{
+    unsigned long long id = job->id;
+    if (check_taken(job, err) < 0)
+        return -1;
     if (job->attached)
         return err_set(err, TM_USAGE, "job %llu was not submitted here", id);
     if (job->sealing || job->sealed)
@@ -196,13 +205,11 @@ int tm_sync(struct tm_job *job, int64_t timeout_ns, struct tm_error *terr)
         chunk_close(job);
         conn_kick(c);
     }
-    int rc = 0;
-    while (!STAILQ_EMPTY(&job->chunks) || (job->sealing && !job->sealed)) {
-        rc = job_check(job, &err);
+    int rc = check_taken(job, &err);
+    while (rc == 0 && (!STAILQ_EMPTY(&job->chunks) || (job->sealing && !job->sealed))) {
+        rc = conn_wait(c, &w);
         if (rc == 0)
-            rc = conn_wait(c, &w);
-        if (rc != 0)
-            break;
+            rc = check_taken(job, &err);
     }
     pthread_mutex_unlock(&c->mu);
     return rc == -1 ? error_out(terr, &err) : rc;

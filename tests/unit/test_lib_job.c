@@ -1,0 +1,410 @@
+/* The client library against a coordinator in this process: every task gives one result,
+ * whatever the connection does. */
+#include <poll.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "base/clock.h"
+#include "client/tidemill.h"
+#include "lib_fake.h"
+
+struct world {
+    char dir[64];
+    struct fake *fake;
+    struct tm *tm;
+};
+
+static const struct tm_job_spec bytes_spec = { .command = "map",
+                                               .source = TM_SOURCE_BYTES,
+                                               .algos = TM_BIT(TM_SHA256) };
+
+static int set_up(void **state)
+{
+    struct world *w = xcalloc(1, sizeof(*w));
+    struct tm_error err = { 0 };
+    snprintf(w->dir, sizeof(w->dir), "/tmp/tidemill-test-XXXXXX");
+    assert_non_null(mkdtemp(w->dir));
+    w->fake = fake_new(w->dir);
+    struct tm_open_options o = { .coordinator = w->fake->endpoint, .name = "test" };
+    if (tm_open(&o, &w->tm, &err) < 0)
+        fail_msg("%s", err.text);
+    *state = w;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct world *w = *state;
+    char socket[80];
+    tm_close(w->tm);
+    assert_int_equal(w->fake->wrong, 0);
+    fake_free(w->fake);
+    snprintf(socket, sizeof(socket), "%s/c", w->dir);
+    unlink(socket);
+    assert_int_equal(rmdir(w->dir), 0);
+    free(w);
+    return 0;
+}
+
+static struct tm_job *submit(struct world *w, const struct tm_job_spec *spec)
+{
+    struct tm_job *job = NULL;
+    struct tm_error err = { 0 };
+    if (tm_submit(w->tm, spec, &job, &err) != 0)
+        fail_msg("%s", err.text);
+    return job;
+}
+
+static int try_one(struct tm_job *job, unsigned i, size_t len)
+{
+    char data[4096];
+    struct tm_error err;
+    memset(data, 'x', sizeof(data));
+    snprintf(data, sizeof(data), "%u", i);
+    int rc = tm_try_add(job, &(struct tm_input){ .data = data, .data_len = len }, &err);
+    if (rc == -1)
+        fail_msg("%s", err.text);
+    return rc;
+}
+
+static void add_one(struct tm_job *job, unsigned i, size_t len)
+{
+    char data[4096];
+    struct tm_error err;
+    memset(data, 'x', sizeof(data));
+    snprintf(data, sizeof(data), "%u", i);
+    if (tm_add(job, &(struct tm_input){ .data = data, .data_len = len }, &err) != 0)
+        fail_msg("%s", err.text);
+}
+
+/* Reads n results; each task may come once only. */
+static void read_results(struct tm_job *job, unsigned n, bool *seen)
+{
+    for (unsigned i = 0; i < n; i++) {
+        struct tm_result r;
+        struct tm_error err = { 0 };
+        int rc = tm_next(job, &r, 20 * NS_PER_S, &err);
+        if (rc != 1)
+            fail_msg("result %u: %d %s", i, rc, err.text);
+        assert_false(seen[r.task]);
+        seen[r.task] = true;
+        assert_int_equal(r.bytes, r.task);
+        assert_int_equal(r.status, r.task % 1000 == 999 ? TM_FAILED : TM_OK);
+        assert_int_equal(r.error.len > 0, r.status != TM_OK);
+        assert_int_equal(r.attempts, 1);
+        assert_true(r.has_body);
+    }
+}
+
+static void assert_end(struct tm_job *job)
+{
+    struct tm_result r;
+    struct tm_error err = { 0 };
+    assert_int_equal(tm_next(job, &r, 20 * NS_PER_S, &err), 0);
+    assert_int_equal(tm_next(job, &r, 0, &err), 0);
+}
+
+enum { MANY = 10000 };
+
+static void every_task_gives_one_result(void **state)
+{
+    struct world *w = *state;
+    static bool seen[MANY];
+    struct tm_job *job = submit(w, &bytes_spec);
+    /* 10 MB of values: only with credit given back do they all come. */
+    fake_set(w->fake, w->fake->value_bytes = 1000);
+    for (unsigned i = 0; i < MANY; i++)
+        add_one(job, i, 40);
+    assert_int_equal(tm_added(job), MANY);
+    assert_int_equal(tm_seal(job, NULL), 0);
+    read_results(job, MANY, seen);
+    assert_end(job);
+    assert_int_equal(tm_cursor(job), MANY);
+    assert_int_equal(tm_sync(job, 0, NULL), 0);
+    bool sealed = false;
+    assert_int_equal(tm_accepted(job, &sealed), MANY);
+    assert_true(sealed);
+    struct tm_job_status heard;
+    tm_job_heard(job, &heard);
+    assert_true(heard.ended);
+    assert_int_equal(heard.state, TM_DONE);
+    assert_int_equal(heard.counts.failed, MANY / 1000);
+    tm_job_free(job);
+}
+
+static void chunks_keep_their_limits(void **state)
+{
+    struct world *w = *state;
+    struct tm_job *job = submit(w, &bytes_spec);
+    for (unsigned i = 0; i < 400; i++)
+        add_one(job, i, 4000); /* 65 of them fill a chunk by bytes; the fake checks */
+    assert_int_equal(tm_sync(job, 20 * NS_PER_S, NULL), 0);
+    assert_int_equal(tm_accepted(job, NULL), 400);
+    assert_in_range(w->fake->jobs[0].n_chunks, 7, 9);
+}
+
+static void a_lone_input_leaves_by_itself(void **state)
+{
+    struct world *w = *state;
+    struct tm_job *job = submit(w, &bytes_spec);
+    struct tm_result r;
+    add_one(job, 0, 10);
+    assert_int_equal(tm_next(job, &r, 20 * NS_PER_S, NULL), 1);
+    assert_int_equal(r.task, 0);
+}
+
+static void too_large_is_refused_and_the_job_goes_on(void **state)
+{
+    struct world *w = *state;
+    struct tm_job *job = submit(w, &bytes_spec);
+    struct tm_error err = { 0 };
+    static char big[65 * KIB];
+    struct tm_input in = { .data = big, .data_len = sizeof(big) };
+    assert_int_equal(tm_add(job, &in, &err), -1);
+    assert_int_equal(err.code, TM_ERROR);
+    assert_non_null(strstr(err.text, "too large"));
+    assert_int_equal(tm_add(job, &(struct tm_input){ .path = "/x" }, &err), -1);
+    assert_int_equal(err.code, TM_USAGE);
+    add_one(job, 0, 10);
+    assert_int_equal(tm_seal(job, &err), 0);
+    assert_int_equal(tm_add(job, &in, &err), -1);
+    assert_non_null(strstr(err.text, "sealed"));
+    bool seen[1] = { false };
+    read_results(job, 1, seen);
+    assert_end(job);
+}
+
+/* What the coordinator did not acknowledge is sent again, and nothing comes twice. */
+static void a_lost_coordinator_loses_nothing(void **state)
+{
+    struct world *w = *state;
+    static bool seen[MANY];
+    struct tm_job *job = submit(w, &bytes_spec);
+    fake_set(w->fake, (w->fake->take_chunks = 1, w->fake->give_results = 1500));
+    assert_int_equal(tm_follow(job, 0, 0, NULL), 0);
+    for (unsigned i = 0; i < MANY; i++)
+        add_one(job, i, 40);
+    assert_int_equal(tm_seal(job, NULL), 0);
+    read_results(job, 700, seen); /* in the middle of a batch */
+    fake_down(w->fake);
+    w->fake->take_chunks = UINT32_MAX;
+    w->fake->give_results = UINT64_MAX;
+    w->fake->epoch = 2;
+    fake_up(w->fake);
+    read_results(job, MANY - 700, seen);
+    assert_end(job);
+    assert_true(fake_saw(w->fake, &w->fake->welcomes) >= 2);
+    assert_int_equal(w->fake->n_jobs, 1);
+}
+
+static void silence_is_a_lost_coordinator_too(void **state)
+{
+    struct world *w = *state;
+    bool seen[10] = { false };
+    struct tm_job *job = submit(w, &bytes_spec);
+    fake_set(w->fake, w->fake->mute = true);
+    for (unsigned i = 0; i < 10; i++)
+        add_one(job, i, 10);
+    assert_int_equal(tm_seal(job, NULL), 0);
+    assert_int_equal(tm_sync(job, 600 * NS_PER_MS, NULL), TM_AGAIN);
+    fake_set(w->fake, w->fake->mute = false);
+    read_results(job, 10, seen);
+    assert_end(job);
+    assert_true(fake_saw(w->fake, &w->fake->welcomes) >= 2);
+}
+
+/* No window: inputs are refused before memory grows, and tm_fd tells when there is room.
+ */
+static void no_credit_stops_the_submitter(void **state)
+{
+    struct world *w = *state;
+    fake_set(w->fake, w->fake->credit_bytes = 0);
+    struct tm_job *job = submit(w, &bytes_spec);
+    unsigned n = 0;
+    while (try_one(job, n, 1000) == 0)
+        assert_true(++n < 1000);
+    assert_true(n > 200); /* a chunk */
+    assert_int_equal(tm_process(w->tm, NULL), 0);
+    struct pollfd fd = { .fd = tm_fd(w->tm), .events = POLLIN };
+    assert_int_equal(poll(&fd, 1, 0), 0);
+    assert_int_equal(try_one(job, n, 1000), TM_AGAIN);
+    fake_set(w->fake, w->fake->credit_bytes = MIB);
+    while (try_one(job, n, 1000) == TM_AGAIN) {
+        assert_int_equal(poll(&fd, 1, 20000), 1);
+        assert_int_equal(tm_process(w->tm, NULL), 0);
+    }
+    assert_int_equal(tm_sync(job, 20 * NS_PER_S, NULL), 0);
+    assert_int_equal(tm_accepted(job, NULL), n + 1);
+}
+
+static void an_event_loop_can_drive_it(void **state)
+{
+    struct world *w = *state;
+    struct tm_job *job = submit(w, &bytes_spec);
+    struct pollfd fd = { .fd = tm_fd(w->tm), .events = POLLIN };
+    unsigned added = 0, got = 0;
+    int rc = TM_AGAIN;
+    while (rc != 0) {
+        assert_int_equal(tm_process(w->tm, NULL), 0);
+        while (added < MANY && try_one(job, added, 300) == 0)
+            added++;
+        if (added == MANY)
+            assert_int_equal(tm_seal(job, NULL), 0);
+        struct tm_result r;
+        while ((rc = tm_next(job, &r, 0, NULL)) == 1)
+            got++;
+        assert_int_not_equal(rc, -1);
+        if (rc == TM_AGAIN)
+            assert_int_equal(poll(&fd, 1, 20000), 1);
+    }
+    assert_int_equal(got, MANY);
+}
+
+static void a_known_key_is_the_same_job(void **state)
+{
+    struct world *w = *state;
+    static const uint8_t key[16] = "the same key....";
+    struct tm_job_spec spec = bytes_spec;
+    bool seen[8] = { false };
+    spec.key = key;
+    struct tm_job *job = submit(w, &spec);
+    uint64_t id = tm_job_id(job);
+    for (unsigned i = 0; i < 5; i++)
+        add_one(job, i, 10);
+    assert_int_equal(tm_sync(job, 20 * NS_PER_S, NULL), 0);
+    tm_job_free(job);
+    job = submit(w, &spec);
+    bool sealed = true;
+    assert_int_equal(tm_job_id(job), id);
+    assert_int_equal(tm_accepted(job, &sealed), 5);
+    assert_false(sealed);
+    assert_int_equal(tm_added(job), 0);
+    for (unsigned i = 5; i < 8; i++)
+        add_one(job, i, 10);
+    assert_int_equal(tm_seal(job, NULL), 0);
+    read_results(job, 8, seen);
+    assert_end(job);
+}
+
+/* A sealed job goes on when its handle is freed at once. */
+static void a_freed_job_is_still_submitted(void **state)
+{
+    struct world *w = *state;
+    struct tm_job *job = submit(w, &bytes_spec);
+    uint64_t id = tm_job_id(job);
+    fake_set(w->fake, w->fake->mute = true);
+    add_one(job, 0, 10);
+    assert_int_equal(tm_seal(job, NULL), 0);
+    tm_job_free(job);
+    fake_set(w->fake, w->fake->mute = false);
+    struct tm_job_status status;
+    assert_int_equal(tm_attach(w->tm, id, &job, NULL), 0);
+    assert_int_equal(tm_job_wait(job, 20 * NS_PER_S, &status, NULL), 0);
+    assert_int_equal(status.counts.tasks, 1);
+}
+
+static void a_cancelled_job_ends(void **state)
+{
+    struct world *w = *state;
+    struct tm_job *job = submit(w, &bytes_spec);
+    struct tm_job_status heard;
+    fake_set(w->fake, w->fake->give_results = 0);
+    add_one(job, 0, 10);
+    assert_int_equal(tm_follow(job, 0, 0, NULL), 0);
+    assert_int_equal(tm_sync(job, 20 * NS_PER_S, NULL), 0);
+    assert_int_equal(tm_cancel(w->tm, tm_job_id(job), NULL), 0);
+    assert_end(job);
+    tm_job_heard(job, &heard);
+    assert_int_equal(heard.state, TM_JOB_CANCELLED);
+}
+
+static void refusals_reach_their_caller(void **state)
+{
+    struct world *w = *state;
+    struct tm_error err = { 0 };
+    struct tm_job *job;
+    struct tm_rows *rows;
+    struct tm_job_spec spec = bytes_spec;
+    spec.name = "unplaceable";
+    assert_int_equal(tm_submit(w->tm, &spec, &job, &err), -1);
+    assert_int_equal(err.code, TM_UNPLACEABLE);
+    assert_int_equal(tm_query(w->tm, "nonsense", 0, &rows, &err), -1);
+    assert_string_equal(err.text, "unknown query");
+    assert_int_equal(tm_attach(w->tm, 4711, &job, &err), -1);
+    assert_int_equal(err.code, TM_NOT_FOUND);
+}
+
+static void a_job_is_described_as_it_was_submitted(void **state)
+{
+    struct world *w = *state;
+    static const char *const recipients[] = { "age1one", "age1two" };
+    struct tm_job_spec spec = { .command = "encrypt",
+                                .source = TM_SOURCE_PATH,
+                                .transform = TM_TRANSFORM_ENCRYPT,
+                                .recipients = recipients,
+                                .n_recipients = 2,
+                                .sink = TM_SINK_FILE,
+                                .armor = true,
+                                .present = "a\0b",
+                                .present_len = 3 };
+    struct tm_job_spec got;
+    struct tm_job *job;
+    assert_int_equal(tm_attach(w->tm, tm_job_id(submit(w, &spec)), &job, NULL), 0);
+    assert_int_equal(tm_job_describe(job, &got, NULL), 0);
+    assert_string_equal(got.command, "encrypt");
+    assert_int_equal(got.n_recipients, 2);
+    assert_string_equal(got.recipients[1], "age1two");
+    assert_int_equal(got.present_len, 3);
+    assert_memory_equal(got.present, "a\0b", 3);
+    assert_true(got.armor);
+    assert_false(got.force);
+    assert_int_equal(got.sink, TM_SINK_FILE);
+}
+
+static void rows_can_be_walked(void **state)
+{
+    struct world *w = *state;
+    struct tm_rows *rows;
+    struct tm_bytes key;
+    struct tm_value v;
+    submit(w, &bytes_spec);
+    submit(w, &bytes_spec);
+    assert_int_equal(tm_query(w->tm, "jobs", 0, &rows, NULL), 0);
+    assert_int_equal(tm_rows_count(rows), 2);
+    assert_true(tm_rows_next(rows));
+    assert_true(tm_rows_next(rows));
+    assert_int_equal(tm_rows_uint(rows, "id"), 2);
+    assert_int_equal(tm_rows_text(rows, "state").len, 4);
+    assert_int_equal(tm_rows_fields(rows), 5);
+    tm_rows_field(rows, 0, &key, &v);
+    assert_memory_equal(key.data, "id", 2);
+    assert_int_equal(v.kind, TM_UINT);
+    assert_false(tm_rows_get(rows, "absent", &v));
+    assert_false(tm_rows_next(rows));
+    tm_rows_free(rows);
+}
+
+#define WORLD_TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        WORLD_TEST(every_task_gives_one_result),
+        WORLD_TEST(chunks_keep_their_limits),
+        WORLD_TEST(a_lone_input_leaves_by_itself),
+        WORLD_TEST(too_large_is_refused_and_the_job_goes_on),
+        WORLD_TEST(a_lost_coordinator_loses_nothing),
+        WORLD_TEST(silence_is_a_lost_coordinator_too),
+        WORLD_TEST(no_credit_stops_the_submitter),
+        WORLD_TEST(an_event_loop_can_drive_it),
+        WORLD_TEST(a_known_key_is_the_same_job),
+        WORLD_TEST(a_freed_job_is_still_submitted),
+        WORLD_TEST(a_cancelled_job_ends),
+        WORLD_TEST(refusals_reach_their_caller),
+        WORLD_TEST(a_job_is_described_as_it_was_submitted),
+        WORLD_TEST(rows_can_be_walked),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
