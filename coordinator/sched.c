@@ -23,7 +23,7 @@ struct sched *sched_new(const struct sched_config *config)
     /* Leases are not stored: the epoch's counter in the upper bits keeps ids unique (R4).
      */
     s->next_lease = (config->epoch.counter << 32) + 1;
-    s->next_row = config->next_row ? config->next_row : 1;
+    s->next_row = 1;
     s->random = 0x9e3779b97f4a7c15u ^ config->seed;
     return s;
 }
@@ -198,6 +198,8 @@ static void expire_jobs(struct sched *s)
             job_cancel(s, j, JOB_CANCELLED);
         if (j->cancelling)
             job_cancel_more(s, j);
+        else if (j->next_open < j->row.chunks && TAILQ_EMPTY(&j->ready))
+            job_open_chunks(s, j);
     }
 }
 

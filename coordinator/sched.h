@@ -16,7 +16,6 @@ struct sched_config {
     int64_t abandon_ns;     /* an open job without its client ends then; 0 = 1 h */
     int64_t unpublished_ns; /* a won file not published by then is an error; 0 = 10 min */
     size_t open_bytes;      /* of chunks kept in memory; 0 = 64 MiB */
-    uint64_t next_row;      /* from store_load */
     uint32_t seed;          /* of the jitter */
 };
 
@@ -27,6 +26,8 @@ void sched_free(struct sched *s); /* takes NULL */
 void sched_load_job(struct sched *s, const struct job_row *row);
 void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t recorded);
 void sched_load_pending(struct sched *s, const struct batch_row *row);
+/* That was all; next_row: from store_load. */
+void sched_loaded(struct sched *s, uint64_t next_row);
 
 /* now_ns: monotonic; advances the scheduler's own clock by at most 1 s (R9). Effects of
  * the turn go to g. */
@@ -49,7 +50,7 @@ void sched_set_pressure(struct sched *s, bool pressure, bool full);
 /* No lease any more; the process is about to end. True when none is out. */
 bool sched_drain(struct sched *s);
 
-/* For peers whose turn calls for a list of them: calls fn for each with bulk to send. */
+/* Calls fn for every peer that has said Hello. */
 void sched_each_peer(const struct sched *s, void (*fn)(void *arg, peer_id peer),
                      void *arg);
 

@@ -262,6 +262,17 @@ void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t rec
     j->row.tasks += row->n;
 }
 
+void sched_loaded(struct sched *s, uint64_t next_row)
+{
+    struct job *j;
+
+    s->next_row = next_row;
+    TAILQ_FOREACH (j, &s->all, node)
+        while (j->first_incomplete < j->row.chunks &&
+               j->chunks[j->first_incomplete].visible == j->chunks[j->first_incomplete].n)
+            j->first_incomplete++;
+}
+
 static void send_accepted(struct sched *s, peer_id peer, struct job *j)
 {
     struct msg_accepted *a = &sched_send(s, peer, MSG_ACCEPTED)->send.msg.accepted;

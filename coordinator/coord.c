@@ -1,0 +1,278 @@
+#include "coordinator/coord.h"
+
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/log.h"
+#include "coordinator/sched.h"
+
+/* At half of it intake and leasing stop (R10). */
+enum { STORE_BACKLOG_MAX = 64 * MIB };
+#define DRAIN_NS (5 * NS_PER_S)
+
+struct listener {
+    struct coord *coord;
+    struct link *link;
+    unsigned index;
+};
+
+struct coord {
+    struct loop *loop;
+    struct coord_config config;
+    struct link_ctx *ctx;
+    struct listener listeners[COORD_LISTEN_MAX];
+    size_t n_listeners;
+    struct store *store;
+    struct sched *sched;
+    struct fx_group *turn; /* NULL between turns */
+    struct loop_timer *timer;
+    struct loop_hook *hook;
+    int64_t drain_ns; /* when it began; 0 = not */
+    bool full;
+    struct err failure;
+};
+
+/* A link numbers its own peers; the scheduler knows them by both numbers in one. */
+static peer_id outer_id(const struct listener *l, peer_id inner)
+{
+    return inner * COORD_LISTEN_MAX + l->index;
+}
+static struct link *peer_link(struct coord *c, peer_id id)
+{
+    return c->listeners[id % COORD_LISTEN_MAX].link;
+}
+static peer_id inner_id(peer_id id)
+{
+    return id / COORD_LISTEN_MAX;
+}
+
+/* ---- turns ---- */
+
+static void turn_begin(struct coord *c)
+{
+    size_t backlog = store_backlog_bytes(c->store);
+
+    if (c->turn)
+        return;
+    c->turn = fx_group_new();
+    sched_turn_begin(c->sched, loop_now_ns(c->loop), clock_wall_ns(), c->turn);
+    sched_set_pressure(c->sched, backlog > STORE_BACKLOG_MAX / 2, c->full);
+}
+
+static void send_all(struct coord *c, struct fx_group *g, enum fx_type type)
+{
+    struct fx *fx;
+
+    STAILQ_FOREACH (fx, &g->list, node) {
+        if (fx->type != type)
+            continue;
+        struct link *link = peer_link(c, fx->send.peer);
+        if (link_send(link, inner_id(fx->send.peer), &fx->send.msg) < 0)
+            log_debug("not_sent", "peer=%llu message=%s",
+                      (unsigned long long)fx->send.peer,
+                      msg_type_name(fx->send.msg.type));
+    }
+}
+
+static void tell_queued(void *arg, peer_id peer)
+{
+    struct coord *c = arg;
+    sched_peer_queued(c->sched, peer,
+                      link_queued_bytes(peer_link(c, peer), inner_id(peer)));
+}
+
+/* Ends the turn, if one was begun. True: more is to do before the loop may sleep. */
+static bool turn_end(void *arg)
+{
+    struct coord *c = arg;
+    struct fx_group *g = c->turn;
+
+    if (!g)
+        return false;
+    sched_each_peer(c->sched, tell_queued, c);
+    sched_turn_end(c->sched);
+    c->turn = NULL;
+    send_all(c, g, FX_SEND_NOW);
+    if (STAILQ_EMPTY(&g->list))
+        fx_group_free(g);
+    else
+        store_push(c->store, g);
+    loop_timer_arm(c->timer, MAX(0, sched_next_ns(c->sched) - loop_now_ns(c->loop)));
+    if (c->drain_ns &&
+        (sched_drain(c->sched) || loop_now_ns(c->loop) - c->drain_ns > DRAIN_NS))
+        loop_stop(c->loop);
+    return true;
+}
+
+static void on_timer(void *arg)
+{
+    turn_begin(arg);
+}
+
+static void after_wait(void *arg)
+{
+    (void)arg;
+}
+
+/* ---- what happens ---- */
+
+static void on_message(void *arg, peer_id peer, const struct msg *m)
+{
+    struct listener *l = arg;
+
+    turn_begin(l->coord);
+    sched_message(l->coord->sched, outer_id(l, peer), m);
+}
+
+static void on_garbage(void *arg, peer_id peer, const char *why)
+{
+    struct listener *l = arg;
+    log_warn("garbage", "peer=%llu why=\"%s\"", (unsigned long long)outer_id(l, peer),
+             why);
+}
+
+static void on_gone(void *arg, peer_id peer)
+{
+    struct listener *l = arg;
+
+    turn_begin(l->coord);
+    sched_peer_gone(l->coord->sched, outer_id(l, peer));
+}
+
+static const struct link_events link_events = { on_message, on_garbage, on_gone };
+
+static void on_committed(void *arg, struct fx_group *g)
+{
+    struct coord *c = arg;
+
+    send_all(c, g, FX_SEND);
+    turn_begin(c);
+    sched_committed(c->sched, g);
+    fx_group_free(g);
+}
+
+static void on_failed(void *arg, const struct err *err)
+{
+    struct coord *c = arg;
+
+    c->failure = *err;
+    if (!c->failure.code)
+        c->failure.code = 1;
+    loop_stop(c->loop);
+}
+
+static void on_full(void *arg, bool full, const struct err *err)
+{
+    struct coord *c = arg;
+
+    c->full = full;
+    if (full)
+        log_error("disk_full", "why=\"%s\" effect=\"jobs are refused\"", err->text);
+    else
+        log_info("disk_has_room", "effect=\"jobs are taken again\"");
+    turn_begin(c);
+}
+
+static const struct store_events store_events = { on_committed, on_failed, on_full };
+
+/* ---- life ---- */
+
+static void load_job(void *arg, const struct job_row *row)
+{
+    sched_load_job(arg, row);
+}
+static void load_chunk(void *arg, const struct chunk_row *row, uint32_t recorded)
+{
+    sched_load_chunk(arg, row, recorded);
+}
+static void load_pending(void *arg, const struct batch_row *row)
+{
+    sched_load_pending(arg, row);
+}
+
+static int load(struct coord *c, struct err *err)
+{
+    static const struct store_load_events ev = { load_job, load_chunk, load_pending };
+    struct sched_config config = { .epoch = store_epoch(c->store),
+                                   .silence_ns = c->config.silence_ns,
+                                   .seed = crypto_random_u32() };
+    uint64_t next_row = 1;
+
+    c->sched = sched_new(&config);
+    if (store_load(c->store, &ev, c->sched, &next_row, err) < 0)
+        return -1;
+    sched_loaded(c->sched, next_row);
+    return 0;
+}
+
+static int listen_all(struct coord *c, struct err *err)
+{
+    if (c->config.n_listen > COORD_LISTEN_MAX)
+        return err_set(err, 2, "at most %d endpoints to listen on", COORD_LISTEN_MAX);
+    for (size_t i = 0; i < c->config.n_listen; i++) {
+        struct listener *l = &c->listeners[i];
+        l->coord = c;
+        l->index = (unsigned)i;
+        if (link_listen(c->ctx, c->loop, c->config.listen[i], WIRE_WORKER_FRAME_MAX,
+                        &link_events, l, &l->link, err) < 0)
+            return -1;
+        c->n_listeners++;
+    }
+    return 0;
+}
+
+int coord_new(struct loop *loop, const struct coord_config *config,
+              struct coord **ret_coord, struct err *err)
+{
+    struct coord *c = xcalloc(1, sizeof(*c));
+
+    c->loop = loop;
+    c->config = *config;
+    c->ctx = link_ctx_new(1);
+    c->timer = loop_timer_new(loop, on_timer, c);
+    c->hook = loop_hook_new(loop, turn_end, after_wait, c);
+    if (store_open(config->state_dir, config->durability, &c->store, err) < 0 ||
+        load(c, err) < 0 || store_start(c->store, loop, &store_events, c, err) < 0 ||
+        listen_all(c, err) < 0) {
+        coord_free(c);
+        return -1;
+    }
+    turn_begin(c);
+    *ret_coord = c;
+    return 0;
+}
+
+const char *coord_endpoint(const struct coord *c, size_t i)
+{
+    return link_endpoint(c->listeners[i].link);
+}
+
+void coord_drain(struct coord *c)
+{
+    if (!c->drain_ns)
+        c->drain_ns = loop_now_ns(c->loop);
+    sched_drain(c->sched);
+    turn_begin(c);
+}
+
+const struct err *coord_failure(const struct coord *c)
+{
+    return &c->failure;
+}
+
+void coord_free(struct coord *c)
+{
+    if (!c)
+        return;
+    loop_hook_free(c->hook);
+    loop_timer_free(c->timer);
+    if (c->turn)
+        store_push(c->store, c->turn);
+    c->turn = NULL;
+    store_close(c->store, c->config.ephemeral); /* delivers what it still commits */
+    fx_group_free(c->turn);
+    for (size_t i = 0; i < c->n_listeners; i++)
+        link_free(c->listeners[i].link);
+    sched_free(c->sched);
+    link_ctx_free(c->ctx);
+    free(c);
+}

@@ -1,0 +1,34 @@
+/* The coordinator's shell: sockets, store and clock around the scheduler. Brings what
+ * happened to the scheduler and carries its effects out; decides nothing. */
+#ifndef COORDINATOR_COORD_H
+#define COORDINATOR_COORD_H
+
+#include "base/loop.h"
+#include "coordinator/store.h"
+
+enum { COORD_LISTEN_MAX = 8 };
+
+struct coord_config {
+    const char *const *listen; /* endpoints */
+    size_t n_listen;
+    const char *state_dir;
+    enum durability durability;
+    bool ephemeral; /* nothing of the state is left at the end */
+    int64_t silence_ns;
+};
+
+struct coord;
+
+int coord_new(struct loop *loop, const struct coord_config *config,
+              struct coord **ret_coord, struct err *err);
+/* The endpoint i as bound. */
+const char *coord_endpoint(const struct coord *c, size_t i);
+/* No more leases; the loop is stopped when those that are out have come back, or after
+ * 5 s. */
+void coord_drain(struct coord *c);
+/* The store failed: what to tell; code 0 = it did not. */
+const struct err *coord_failure(const struct coord *c);
+/* Ends everything cleanly. Takes NULL. */
+void coord_free(struct coord *c);
+
+#endif

@@ -1,0 +1,192 @@
+/* tidemill-coordinator: options, signals, life. */
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/crypto.h"
+#include "base/log.h"
+#include "base/opt.h"
+#include "coordinator/coord.h"
+
+struct options {
+    struct opt_list listen;
+    const char *state, *durability, *log_level;
+    int64_t silence_ns, lifeline_fd, ready_fd;
+    bool ephemeral, help, version;
+};
+
+#define OFF(field) offsetof(struct options, field)
+static const struct opt table[] = {
+    { "listen", 0, OPT_LIST, OFF(listen), "ENDPOINT", NULL, 0, 0, NULL,
+      "ipc:///path or tcp://127.0.0.1:PORT; repeatable" },
+    { "state", 0, OPT_STR, OFF(state), "DIR", NULL, 0, 0, NULL,
+      "directory that keeps jobs and results" },
+    { "durability", 0, OPT_CHOICE, OFF(durability), "LEVEL", "full", 0, 0,
+      "full|normal|none", "full survives power loss, normal kill -9" },
+    { "silence", 0, OPT_DURATION, OFF(silence_ns), "TIME", "10s", NS_PER_S,
+      3600 * NS_PER_S, NULL, "a peer not heard for so long is gone" },
+    { "log-level", 0, OPT_CHOICE, OFF(log_level), "LEVEL", "info", 0, 0,
+      "error|warn|info|debug", "what is written to stderr" },
+    { "ephemeral", 0, OPT_FLAG, OFF(ephemeral), NULL, NULL, 0, 0, NULL,
+      "remove the state directory at the end" },
+    { "lifeline-fd", 0, OPT_INT, OFF(lifeline_fd), "FD", "-1", -1, 1 << 20, NULL,
+      "end when this descriptor is closed at its other end" },
+    { "ready-fd", 0, OPT_INT, OFF(ready_fd), "FD", "-1", -1, 1 << 20, NULL,
+      "write the endpoint here once it can be reached" },
+    { "help", 'h', OPT_FLAG, OFF(help), NULL, NULL, 0, 0, NULL, "this text" },
+    { "version", 0, OPT_FLAG, OFF(version), NULL, NULL, 0, 0, NULL, "name and version" },
+    { 0 },
+};
+static const struct opt *const tables[] = { table, NULL };
+
+struct run {
+    struct loop *loop;
+    struct coord *coord;
+};
+
+static void on_term(void *arg)
+{
+    struct run *run = arg;
+    coord_drain(run->coord);
+}
+
+static void on_lifeline(void *arg, int events)
+{
+    struct run *run = arg;
+    (void)events; /* it is never written to: the other end is closed */
+    loop_stop(run->loop);
+}
+
+static int complain(const struct err *err)
+{
+    fprintf(stderr, "tidemill-coordinator: error: %s\n", err->text);
+    if (err->hint[0])
+        fprintf(stderr, "  hint: %s\n", err->hint);
+    return err->code ? err->code : 1;
+}
+
+static int check(const struct options *o, size_t n_args, const char **args,
+                 struct err *err)
+{
+    if (n_args)
+        return err_set(err, 2, "unexpected argument '%s'", args[0]);
+    if (o->listen.n == 0) {
+        err_set(err, 2, "no --listen ENDPOINT");
+        return err_hint(err, "for example --listen tcp://127.0.0.1:7600");
+    }
+    if (!o->state)
+        return err_set(err, 2, "no --state DIR");
+    return 0;
+}
+
+static void say_ready(const struct options *o, const struct coord *c)
+{
+    const char *endpoint = coord_endpoint(c, 0);
+
+    log_info("listening", "endpoint=%s state=%s durability=%s", endpoint, o->state,
+             o->durability);
+    if (o->ready_fd < 0)
+        return;
+    if (dprintf((int)o->ready_fd, "%s\n", endpoint) < 0)
+        log_warn("ready_fd", "why=\"cannot be written to\"");
+    close((int)o->ready_fd);
+}
+
+static void raise_descriptors(void)
+{
+    struct rlimit rl;
+
+    if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+        rl.rlim_cur = rl.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &rl);
+    }
+}
+
+static enum durability durability_of(const char *name)
+{
+    static const struct {
+        const char *name;
+        enum durability d;
+    } names[] = { { "full", DURABILITY_FULL }, { "normal", DURABILITY_NORMAL } };
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (strcmp(name, names[i].name) == 0)
+            return names[i].d;
+    return DURABILITY_NONE;
+}
+
+static int serve(const struct options *o, struct err *err)
+{
+    struct coord_config config = {
+        .listen = o->listen.items,
+        .n_listen = o->listen.n,
+        .state_dir = o->state,
+        .durability = durability_of(o->durability),
+        .ephemeral = o->ephemeral,
+        .silence_ns = o->silence_ns,
+    };
+    struct run run = { NULL, NULL };
+    struct loop_io *lifeline = NULL;
+    int rc = -1;
+
+    if (loop_new(LOOP_AUTO, &run.loop, err) < 0)
+        return -1;
+    if (coord_new(run.loop, &config, &run.coord, err) == 0) {
+        struct loop_signal *term = loop_signal_new(run.loop, SIGTERM, on_term, &run);
+        struct loop_signal *intr = loop_signal_new(run.loop, SIGINT, on_term, &run);
+        if (o->lifeline_fd >= 0)
+            lifeline =
+                loop_io_new(run.loop, (int)o->lifeline_fd, LOOP_READ, on_lifeline, &run);
+        say_ready(o, run.coord);
+        loop_run(run.loop);
+        loop_io_free(lifeline);
+        loop_signal_free(term);
+        loop_signal_free(intr);
+        rc = 0;
+        if (coord_failure(run.coord)->code) {
+            *err = *coord_failure(run.coord);
+            rc = -1;
+        }
+        coord_free(run.coord);
+    }
+    loop_free(run.loop);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const files[] = { "/etc/tidemill/coordinator.conf", NULL };
+    const struct opt_sources sources = { "TIDEMILL", files };
+    struct options o = { 0 };
+    const char **args = NULL;
+    enum log_level level;
+    struct err err = { 0 };
+    size_t n_args = 0;
+    int rc;
+
+    signal(SIGPIPE, SIG_IGN);
+    crypto_init();
+    rc = opt_parse(tables, &sources, argc, argv, &o, &args, &n_args, &err);
+    if (rc == 0 && o.help) {
+        printf("usage: tidemill-coordinator --listen ENDPOINT --state DIR\n\n");
+        opt_help(table, stdout);
+        return 0;
+    }
+    if (rc == 0 && o.version) {
+        printf("tidemill-coordinator %s\n", TM_VERSION);
+        return 0;
+    }
+    if (rc == 0)
+        rc = check(&o, n_args, args, &err);
+    if (rc == 0) {
+        log_level_parse(o.log_level, &level);
+        log_init("tidemill-coordinator", level);
+        raise_descriptors();
+        rc = serve(&o, &err);
+    }
+    free(args);
+    opt_fini(tables, &o);
+    return rc < 0 ? complain(&err) : 0;
+}
