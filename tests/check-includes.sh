@@ -37,6 +37,6 @@ only proto/pack.c 'msgpack'
 only proto/wire.c '(protobuf-c/|tidemill\.pb-c)'
 only coordinator/store_sql.c 'sqlite3'
 only worker/ops/evp.c 'openssl/'
-only worker/fetch.c 'curl/'
+only worker/fetch_curl.c 'curl/'
 only worker/resolve.c 'ares'
 exit $bad

@@ -1,0 +1,498 @@
+#include "worker/node_state.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/crypto.h"
+#include "base/log.h"
+
+enum { BEAT_DEFAULT_MS = 2000, SILENCE_DEFAULT_MS = 10000, THREAD_QUEUE = 4096 };
+
+/* ---- leases ---- */
+
+struct node_lease *lease_find(struct node *n, uint64_t id)
+{
+    struct node_lease *l;
+
+    HASH_FIND(hh, n->leases, &id, sizeof(id), l);
+    return l;
+}
+
+void lease_unref(struct node_lease *l)
+{
+    if (--l->refs)
+        return;
+    free(l->tasks);
+    free(l->body);
+    free(l);
+}
+
+struct span lease_input(const struct node_lease *l, uint32_t index)
+{
+    return span_of(l->body + l->offsets[index], l->lens[index]);
+}
+
+struct files_attempt lease_attempt(const struct node_lease *l, uint32_t index)
+{
+    return (struct files_attempt){ l->epoch.counter, l->id, l->tasks[index] };
+}
+
+/* All its results are in batches: it is no longer under way. */
+static void lease_ended(struct node_lease *l)
+{
+    HASH_DEL(l->node->leases, l);
+    lease_unref(l);
+}
+
+struct node_lease *lease_new(struct node *n, struct node_job *job, const struct msg *m)
+{
+    const struct msg_lease *w = &m->lease;
+    struct node_lease *l = xcalloc(1, sizeof(*l));
+    uint32_t at = 0;
+
+    l->id = w->lease;
+    l->node = n;
+    l->job = job;
+    l->epoch = n->epoch;
+    l->chunk = w->chunk;
+    l->n = l->left = w->n_lens;
+    l->refs = 1;
+    l->task_timeout_ns = w->task_timeout_ns;
+    memcpy(l->digest, w->digest, sizeof(l->digest));
+    l->tasks = xcalloc(l->n + 1, 3 * sizeof(uint32_t));
+    l->lens = l->tasks + l->n;
+    l->offsets = l->lens + l->n;
+    for (uint32_t r = 0; r < w->n_ranges; r++)
+        for (uint32_t i = 0; i < w->ranges[r].count; i++)
+            l->tasks[at++] = w->ranges[r].first + i;
+    memcpy(l->lens, w->lens, l->n * sizeof(uint32_t));
+    for (uint32_t i = 0; i < l->n; i++)
+        l->offsets[i + 1] = l->offsets[i] + l->lens[i];
+    l->body = xmalloc(m->body.len + 1);
+    memcpy(l->body, m->body.data, m->body.len);
+    HASH_ADD(hh, n->leases, id, sizeof(l->id), l);
+    return l;
+}
+
+/* False: no mill takes it now. */
+static bool start_cpu(struct node_lease *l)
+{
+    struct procpool_run run = { .id = l->id,
+                                .spec_id = l->job->id,
+                                .epoch = l->epoch.counter,
+                                .lease = l->id,
+                                .n = l->n,
+                                .tasks = l->tasks,
+                                .lens = l->lens,
+                                .inputs = span_of(l->body, l->offsets[l->n]),
+                                .task_timeout_ns = l->task_timeout_ns,
+                                .body_fd = -1 };
+
+    if (procpool_submit(l->node->pool, &run) == 0)
+        return true;
+    if (errno == EAGAIN)
+        return false;
+    for (uint32_t i = 0; i < l->n; i++)
+        batch_error(l, i, TASK_FAILED, "too large for a mill");
+    return true;
+}
+
+void node_start_waiting(struct node *n)
+{
+    bool full[2] = { false, false }; /* cpu, io */
+    struct node_lease *l, *tmp;
+
+    TAILQ_FOREACH_SAFE (l, &n->waiting, wait_node, tmp) {
+        bool io = l->job->spec.source == SOURCE_URL;
+        if (full[io])
+            continue;
+        l->refs++; /* all its tasks may end at once */
+        if (io ? io_start(l) : start_cpu(l)) {
+            TAILQ_REMOVE(&n->waiting, l, wait_node);
+            l->waiting = false;
+        } else {
+            full[io] = true;
+        }
+        lease_unref(l);
+    }
+}
+
+struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *err)
+{
+    struct node_job *j;
+
+    HASH_FIND(hh, n->jobs, &m->job, sizeof(m->job), j);
+    if (j)
+        return j;
+    if (m->spec.len == 0) {
+        err_set(err, 1, "lease of job %llu without its spec", (unsigned long long)m->job);
+        return NULL;
+    }
+    j = xcalloc(1, sizeof(*j));
+    j->id = m->job;
+    j->bytes = xmalloc(m->spec.len);
+    memcpy(j->bytes, m->spec.data, m->spec.len);
+    if (spec_unpack(span_of(j->bytes, m->spec.len), &j->spec, err) < 0) {
+        free(j->bytes);
+        free(j);
+        return NULL;
+    }
+    HASH_ADD(hh, n->jobs, id, sizeof(j->id), j);
+    procpool_spec(n->pool, j->id, m->spec);
+    return j;
+}
+
+static void say(struct node *n, struct msg *m)
+{
+    link_send(n->link, 0, m);
+}
+
+static void give_back(struct node *n, uint64_t lease, uint64_t job, uint32_t chunk,
+                      const uint8_t *digest)
+{
+    struct msg m = { .type = MSG_DONE };
+
+    m.done =
+        (struct msg_done){ .lease = lease, .job = job, .chunk = chunk, .last = true };
+    m.done.epoch = n->epoch;
+    memcpy(m.done.digest, digest, WIRE_DIGEST_BYTES);
+    say(n, &m);
+}
+
+static void on_lease(struct node *n, const struct msg *m)
+{
+    struct err err = { 0 };
+    struct node_job *j;
+    struct node_lease *l;
+
+    if (n->stopping || lease_find(n, m->lease.lease))
+        return;
+    if (m->lease.publish) {
+        batch_republish(n, m);
+        return;
+    }
+    j = job_of(n, &m->lease, &err);
+    if (!j) {
+        log_error("lease_refused", "why=\"%s\"", err.text);
+        give_back(n, m->lease.lease, m->lease.job, m->lease.chunk, m->lease.digest);
+        return;
+    }
+    l = lease_new(n, j, m);
+    TAILQ_INSERT_TAIL(&n->waiting, l, wait_node);
+    l->waiting = true;
+    node_start_waiting(n);
+}
+
+/* Its results no longer count: nothing of it is said any more. */
+static void lease_revoke(struct node_lease *l)
+{
+    bool io = l->job->spec.source == SOURCE_URL;
+
+    if (l->revoked)
+        return;
+    l->revoked = true;
+    if (l->waiting) {
+        TAILQ_REMOVE(&l->node->waiting, l, wait_node);
+        l->waiting = false;
+        l->left -= io ? l->n - l->io_next : l->n;
+    } else if (!io) {
+        procpool_cancel(l->node->pool, l->id);
+    }
+    if (io)
+        io_revoke(l);
+    if (l->left == 0)
+        lease_ended(l);
+}
+
+static void on_revoke(struct node *n, const struct msg *m)
+{
+    struct node_lease *l, *tmp;
+
+    HASH_ITER (hh, n->leases, l, tmp)
+        if (m->revoke.lease ? l->id == m->revoke.lease : l->job->id == m->revoke.job)
+            lease_revoke(l);
+}
+
+/* ---- results of the pool ---- */
+
+static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status status,
+                      struct span value)
+{
+    struct node *n = arg;
+    struct node_lease *l;
+
+    if (io_result(n, run, status, value))
+        return;
+    l = lease_find(n, run);
+    if (l && index < l->n)
+        node_result(l, index, status, value);
+}
+
+void node_result(struct node_lease *l, uint32_t index, enum task_status status,
+                 struct span value)
+{
+    if (l->revoked) {
+        batch_discard(l, index, status);
+        l->left--;
+    } else {
+        batch_add(l, index, status, value);
+    }
+    if (l->left == 0)
+        lease_ended(l);
+}
+
+static void on_run_end(void *arg, uint64_t run)
+{
+    (void)arg, (void)run; /* the lease ended with its last result */
+}
+
+static void on_room(void *arg)
+{
+    struct node *n = arg;
+
+    io_room(n);
+    node_start_waiting(n);
+}
+
+static const struct procpool_events pool_events = { on_result, on_run_end, on_room };
+
+/* ---- the session ---- */
+
+static void hello(struct node *n)
+{
+    struct msg m = { .type = MSG_HELLO };
+    uint32_t count = HASH_COUNT(n->leases), i = 0;
+    struct held_lease *held = xcalloc(count + 1, sizeof(*held));
+    struct node_lease *l;
+
+    for (l = n->leases; l && i < WIRE_LIST_MAX; l = l->hh.next) {
+        if (l->revoked)
+            continue;
+        held[i] =
+            (struct held_lease){ .lease = l->id, .job = l->job->id, .chunk = l->chunk };
+        memcpy(held[i].digest, l->digest, WIRE_DIGEST_BYTES);
+        i++;
+    }
+    m.hello = (struct msg_hello){ .role = ROLE_WORKER,
+                                  .version_min = WIRE_VERSION,
+                                  .version_max = WIRE_VERSION,
+                                  .epoch = n->epoch,
+                                  .name = span_str(n->config.name),
+                                  .cpu_slots = n->config.procs,
+                                  .io_slots = n->config.coroutines,
+                                  .held = held,
+                                  .n_held = i,
+                                  .pid = (uint32_t)getpid(),
+                                  .identities = n->config.recipients };
+    memcpy(m.hello.nonce, n->nonce, sizeof(n->nonce));
+    n->welcomed = false;
+    say(n, &m);
+    free(held);
+}
+
+static void stop_with(struct node *n, uint32_t code, struct span text, struct span hint)
+{
+    err_set(&n->failure, code ? (int)code : 1, "%.*s", (int)text.len,
+            (const char *)text.data);
+    if (hint.len)
+        err_hint(&n->failure, "%.*s", (int)hint.len, (const char *)hint.data);
+    loop_stop(n->loop);
+}
+
+static void on_welcome(struct node *n, const struct msg *m)
+{
+    const struct msg_welcome *w = &m->welcome;
+    bool known = n->epoch.counter != 0;
+    bool same = memcmp(w->epoch.nonce, n->epoch.nonce, sizeof(n->epoch.nonce)) == 0;
+
+    /* R5 */
+    if (w->epoch.counter < n->epoch.counter ||
+        (known && w->epoch.counter == n->epoch.counter && !same)) {
+        stop_with(n, 1, SPAN_LIT("the coordinator runs on an old copy of its state"),
+                  SPAN_LIT("start the one with the newest state, then this worker"));
+        return;
+    }
+    if (known && w->epoch.counter > n->epoch.counter) {
+        struct node_lease *l, *tmp;
+        HASH_ITER (hh, n->leases, l, tmp)
+            lease_revoke(l);
+    }
+    n->epoch = w->epoch;
+    n->session = w->session;
+    n->beat_ns = MAX(100u, w->beat_ms) * NS_PER_MS;
+    n->silence_ns = MAX(1000u, w->silence_ms) * NS_PER_MS;
+    n->welcomed = true;
+    log_info("joined", "coordinator=%s epoch=%llu", n->config.join,
+             (unsigned long long)n->epoch.counter);
+    batch_resend(n);
+}
+
+static void on_error(struct node *n, const struct msg *m)
+{
+    const struct msg_error *e = &m->error;
+
+    if (e->about == MSG_HELLO) {
+        stop_with(n, e->code, e->text, e->hint);
+        return;
+    }
+    log_warn("coordinator_error", "about=%s text=\"%.*s\"", msg_type_name(e->about),
+             (int)e->text.len, (const char *)e->text.data);
+    hello(n); /* most likely it does not know us any more */
+}
+
+static void on_message(void *arg, peer_id peer, const struct msg *m)
+{
+    struct node *n = arg;
+
+    (void)peer;
+    n->heard_ns = loop_now_ns(n->loop);
+    switch (m->type) {
+    case MSG_WELCOME:
+        on_welcome(n, m);
+        break;
+    case MSG_LEASE:
+        on_lease(n, m);
+        break;
+    case MSG_COMMITTED:
+        batch_committed(n, &m->committed);
+        break;
+    case MSG_REVOKE:
+        on_revoke(n, m);
+        break;
+    case MSG_ERROR:
+        on_error(n, m);
+        break;
+    default: /* Beat: that it came is all it says */
+        break;
+    }
+}
+
+static void on_garbage(void *arg, peer_id peer, const char *why)
+{
+    (void)arg, (void)peer;
+    log_warn("garbage", "why=\"%s\"", why);
+}
+
+static const struct link_events link_events = { on_message, on_garbage, NULL };
+
+static void on_beat(void *arg)
+{
+    struct node *n = arg;
+    struct msg m = { .type = MSG_BEAT };
+
+    loop_timer_arm(n->beat, n->beat_ns);
+    if (loop_now_ns(n->loop) - n->heard_ns > n->silence_ns) {
+        if (n->welcomed)
+            log_warn("coordinator_silent", "coordinator=%s", n->config.join);
+        n->heard_ns = loop_now_ns(n->loop);
+        link_reset(n->link);
+        hello(n);
+        return;
+    }
+    if (!n->welcomed)
+        return;
+    m.beat.session = n->session;
+    m.beat.cpu_busy = procpool_busy(n->pool);
+    m.beat.io_busy = n->io_busy;
+    say(n, &m);
+}
+
+static void on_flush(void *arg)
+{
+    struct node *n = arg;
+
+    loop_timer_arm(n->flush, BATCH_NS);
+    batch_flush_due(n, false);
+}
+
+/* ---- life ---- */
+
+int node_new(struct loop *loop, const struct node_config *config, struct node **ret_node,
+             struct err *err)
+{
+    struct node *n = xcalloc(1, sizeof(*n));
+    struct procpool_config pool = { .procs = config->procs,
+                                    .roots = config->roots,
+                                    .identity_fd = config->identity_fd };
+    size_t n_roots = 0;
+
+    n->loop = loop;
+    n->config = *config;
+    n->next_run = 1ull << 63; /* above all leases: runs of one fetched body each */
+    n->beat_ns = BEAT_DEFAULT_MS * NS_PER_MS;
+    n->silence_ns = SILENCE_DEFAULT_MS * NS_PER_MS;
+    TAILQ_INIT(&n->waiting);
+    TAILQ_INIT(&n->batches);
+    TAILQ_INIT(&n->mill_waiting);
+    crypto_random(n->nonce, sizeof(n->nonce));
+    while (config->roots[n_roots])
+        n_roots++;
+    /* Processes first: none of them shall see sockets or threads of ours. */
+    if (files_roots_new(config->roots, n_roots, &n->roots, err) < 0 ||
+        procpool_new(loop, &pool, &pool_events, n, &n->pool, err) < 0 ||
+        threadpool_new(loop, config->threads, THREAD_QUEUE, &n->threads, err) < 0 ||
+        io_new(n, err) < 0) {
+        node_free(n);
+        return -1;
+    }
+    n->ctx = link_ctx_new(1);
+    if (link_connect(n->ctx, loop, config->join, WIRE_WORKER_FRAME_MAX, &link_events, n,
+                     &n->link, err) < 0) {
+        node_free(n);
+        return -1;
+    }
+    n->beat = loop_timer_new(loop, on_beat, n);
+    n->flush = loop_timer_new(loop, on_flush, n);
+    n->heard_ns = loop_now_ns(loop);
+    loop_timer_arm(n->beat, n->beat_ns);
+    loop_timer_arm(n->flush, BATCH_NS);
+    hello(n);
+    *ret_node = n;
+    return 0;
+}
+
+void node_stop(struct node *n)
+{
+    struct node_lease *l, *tmp;
+
+    n->stopping = true;
+    batch_flush_due(n, true);
+    HASH_ITER (hh, n->leases, l, tmp) {
+        give_back(n, l->id, l->job->id, l->chunk, l->digest);
+        lease_revoke(l);
+    }
+    loop_stop(n->loop);
+}
+
+const struct err *node_failure(const struct node *n)
+{
+    return n->failure.code ? &n->failure : NULL;
+}
+
+void node_free(struct node *n)
+{
+    struct node_lease *l, *ltmp;
+    struct node_job *j, *jtmp;
+    struct batch *b;
+
+    if (!n)
+        return;
+    procpool_free(n->pool);
+    io_free(n);
+    threadpool_free(n->threads); /* what it has begun is finished, then told */
+    while ((b = TAILQ_FIRST(&n->batches)))
+        batch_free(b);
+    HASH_ITER (hh, n->leases, l, ltmp)
+        lease_ended(l);
+    HASH_ITER (hh, n->jobs, j, jtmp) {
+        HASH_DEL(n->jobs, j);
+        free(j->bytes);
+        free(j);
+    }
+    loop_timer_free(n->beat);
+    loop_timer_free(n->flush);
+    link_free(n->link);
+    link_ctx_free(n->ctx);
+    files_roots_free(n->roots);
+    free(n);
+}

@@ -1,0 +1,418 @@
+/* Tasks that fetch: a coroutine each. The body is gathered in memory, or in an unlinked
+ * file when it is long, then one mill digests, encrypts and stores it in one pass. */
+#include "worker/node_state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/corosync.h"
+#include "worker/fetch.h"
+#include "worker/resolve.h"
+
+enum { PER_HOST_DEFAULT = 8, HOST_NAME_MAX_BYTES = 300 };
+
+/* What a job may do to one server at once. */
+struct io_host {
+    char key[HOST_NAME_MAX_BYTES]; /* job id, scheme, host and port */
+    struct coro_sem places;
+    int64_t next_ns; /* when a rate limit lets the next transfer start */
+    uint32_t users;
+    UT_hash_handle hh;
+};
+
+struct io_task {
+    struct node_lease *lease;
+    uint32_t index;
+    coro_id id;
+    struct buf body;
+    int spool_fd;
+    /* Waiting for a mill, then for its answer: */
+    uint64_t run;
+    struct coro_task *coro;
+    bool answered;
+    enum task_status status;
+    struct buf value;
+    LIST_ENTRY(io_task) lease_node;
+    TAILQ_ENTRY(io_task) waiting_node;
+    UT_hash_handle hh;
+};
+
+/* ---- servers ---- */
+
+/* "JOB scheme://host:port" of a URL. */
+static void host_key(const struct io_task *t, struct span url, char key[])
+{
+    const uint8_t *scheme = memmem(url.data, url.len, "://", 3);
+    size_t end = scheme ? (size_t)(scheme - url.data) + 3 : 0;
+
+    while (end < url.len && !memchr("/?#", url.data[end], 3))
+        end++;
+    snprintf(key, HOST_NAME_MAX_BYTES, "%llu %.*s", (unsigned long long)t->lease->job->id,
+             (int)MIN(end, 256u), (const char *)url.data);
+}
+
+static struct io_host *host_get(struct node *n, const char *key, uint32_t places)
+{
+    struct io_host *h;
+
+    HASH_FIND_STR(n->hosts, key, h);
+    if (!h) {
+        h = xcalloc(1, sizeof(*h));
+        snprintf(h->key, sizeof(h->key), "%s", key);
+        coro_sem_init(&h->places, places);
+        HASH_ADD_STR(n->hosts, key, h);
+    }
+    h->users++;
+    return h;
+}
+
+static void host_put(struct node *n, struct io_host *h)
+{
+    if (--h->users || h->next_ns > loop_now_ns(n->loop))
+        return;
+    coro_sem_fini(&h->places);
+    HASH_DEL(n->hosts, h);
+    free(h);
+}
+
+/* Waits for a place at the server, then for its rate. */
+static int host_enter(struct node *n, struct io_host *h, double rate)
+{
+    int64_t now = loop_now_ns(n->loop), at;
+
+    if (coro_sem_take(&h->places, -1) < 0)
+        return -1;
+    if (rate <= 0)
+        return 0;
+    at = MAX(now, h->next_ns);
+    h->next_ns = at + (int64_t)((double)NS_PER_S / rate);
+    if (at > now && coro_sleep(at - now) < 0) {
+        coro_sem_give(&h->places);
+        return -1;
+    }
+    return 0;
+}
+
+/* ---- the body ---- */
+
+struct spool_call {
+    const char *dir;
+    int fd;
+    struct span bytes;
+    int error;
+};
+
+static void spool_write(void *arg)
+{
+    struct spool_call *c = arg;
+
+    if (c->fd < 0)
+        c->fd = open(c->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    c->error = c->fd < 0 ? errno : 0;
+    while (!c->error && c->bytes.len) {
+        ssize_t n = write(c->fd, c->bytes.data, c->bytes.len);
+        if (n < 0)
+            c->error = errno;
+        else
+            c->bytes = span_of(c->bytes.data + n, c->bytes.len - (size_t)n);
+    }
+}
+
+static int spool(struct io_task *t, struct span bytes, struct err *err)
+{
+    struct node *n = t->lease->node;
+    struct spool_call c = { n->config.spool_dir, t->spool_fd, bytes, 0 };
+
+    if (coro_run_blocking(spool_write, &c) < 0)
+        return err_set(err, 1, "cancelled");
+    t->spool_fd = c.fd;
+    if (c.error) {
+        errno = c.error;
+        return err_sys(err, 1, "cannot spool to %s", n->config.spool_dir);
+    }
+    return 0;
+}
+
+static int take_bytes(void *arg, struct span bytes, struct err *err)
+{
+    struct io_task *t = arg;
+
+    if (t->spool_fd < 0 && t->body.len + bytes.len <= BODY_IN_MEMORY) {
+        buf_add_span(&t->body, bytes);
+        return 0;
+    }
+    if (t->spool_fd < 0 && spool(t, buf_span(&t->body), err) < 0)
+        return -1;
+    buf_fini(&t->body);
+    return spool(t, bytes, err);
+}
+
+/* ---- the mill's part ---- */
+
+bool io_result(struct node *n, uint64_t run, enum task_status status, struct span value)
+{
+    struct io_task *t;
+
+    HASH_FIND(hh, n->mill_tasks, &run, sizeof(run), t);
+    if (!t)
+        return run >= 1ull << 63; /* one that was given up meanwhile */
+    t->status = status;
+    t->answered = true;
+    buf_clear(&t->value);
+    buf_add_span(&t->value, value);
+    coro_wake(t->coro);
+    return true;
+}
+
+void io_room(struct node *n)
+{
+    struct io_task *t = TAILQ_FIRST(&n->mill_waiting);
+
+    if (t)
+        coro_wake(t->coro);
+}
+
+/* Waits until a mill takes the run. */
+static int mill_submit(struct io_task *t, const struct procpool_run *run)
+{
+    struct node *n = t->lease->node;
+    int rc = 0;
+
+    TAILQ_INSERT_TAIL(&n->mill_waiting, t, waiting_node);
+    for (;;) {
+        /* First come, first served. */
+        if (TAILQ_FIRST(&n->mill_waiting) == t) {
+            rc = procpool_submit(n->pool, run);
+            if (rc == 0 || errno != EAGAIN)
+                break;
+        }
+        rc = coro_wait(-1);
+        if (rc < 0)
+            break;
+    }
+    TAILQ_REMOVE(&n->mill_waiting, t, waiting_node);
+    io_room(n);
+    return rc;
+}
+
+/* Runs the stages over the body; the mill's value in t->value. -1 when cancelled. */
+static int mill(struct io_task *t)
+{
+    struct node_lease *l = t->lease;
+    struct node *n = l->node;
+    struct procpool_run run = { .id = t->run = ++n->next_run,
+                                .spec_id = l->job->id,
+                                .epoch = l->epoch.counter,
+                                .lease = l->id,
+                                .n = 1,
+                                .tasks = &l->tasks[t->index],
+                                .lens = &l->lens[t->index],
+                                .inputs = lease_input(l, t->index),
+                                .task_timeout_ns = l->task_timeout_ns,
+                                .has_body = true,
+                                .body = buf_span(&t->body),
+                                .body_fd = t->spool_fd };
+    int rc = 0;
+
+    t->coro = coro_current();
+    HASH_ADD(hh, n->mill_tasks, run, sizeof(t->run), t);
+    if (mill_submit(t, &run) < 0) {
+        rc = -1;
+    } else {
+        while (!t->answered && rc == 0)
+            rc = coro_wait(-1);
+        if (!t->answered) {
+            procpool_cancel(n->pool, t->run);
+            coro_shield(true); /* its file, if any, must be known to be gone */
+            while (!t->answered && coro_wait(-1) == 0)
+                ;
+            coro_shield(false);
+        }
+    }
+    HASH_DEL(n->mill_tasks, t);
+    return rc;
+}
+
+/* ---- a task ---- */
+
+static enum task_status status_of(enum fetch_class class)
+{
+    static const enum task_status statuses[] = {
+        [FETCH_OK] = TASK_OK,
+        [FETCH_RETRYABLE] = TASK_RETRYABLE,
+        [FETCH_PERMANENT] = TASK_FAILED,
+        [FETCH_SINK] = TASK_RETRYABLE,
+        [FETCH_CANCELLED] = TASK_CANCELLED,
+    };
+    return statuses[class];
+}
+
+static bool wants_mill(const struct job_spec *s)
+{
+    return s->algos || s->out_algos || s->transform != TRANSFORM_NONE ||
+           s->sink != SINK_NONE;
+}
+
+static enum task_status fetch_one(struct io_task *t, struct span url,
+                                  struct fetch_reply *reply, struct err *err)
+{
+    struct node *n = t->lease->node;
+    const struct job_spec *s = &t->lease->job->spec;
+    AUTO_FREE char *ca_file = s->ca_file.len ? span_dup(s->ca_file) : NULL;
+    struct fetch_request req = { .url = url,
+                                 .connect_timeout_ns = (int64_t)s->connect_timeout_ns,
+                                 .stall_ns = (int64_t)s->stall_ns,
+                                 .timeout_ns = (int64_t)s->timeout_ns,
+                                 .max_bytes = (int64_t)s->max_bytes,
+                                 .max_redirects = -1,
+                                 .ca_file = ca_file,
+                                 .sink = take_bytes,
+                                 .sink_arg = t };
+    char key[HOST_NAME_MAX_BYTES];
+    struct io_host *h;
+    enum task_status status = TASK_CANCELLED;
+
+    host_key(t, url, key);
+    h = host_get(n, key, s->per_host ? s->per_host : PER_HOST_DEFAULT);
+    if (host_enter(n, h, s->rate) == 0) {
+        fetch_run(n->fetch, &req, reply, err);
+        status = status_of(reply->class);
+        coro_sem_give(&h->places);
+    }
+    host_put(n, h);
+    return status;
+}
+
+static enum task_status run_task(struct io_task *t, struct buf *packed)
+{
+    struct task_input in;
+    struct task_value v = { 0 };
+    struct fetch_reply reply = { 0 };
+    struct err err = { 0 };
+    int64_t began = clock_mono_ns();
+    enum task_status status;
+
+    if (input_unpack(lease_input(t->lease, t->index), &in, &err) < 0 || !in.url.len) {
+        err_set(&err, 1, "not a URL");
+        status = TASK_FAILED;
+    } else {
+        status = fetch_one(t, in.url, &reply, &err);
+    }
+    if (status == TASK_OK && wants_mill(&t->lease->job->spec)) {
+        status = mill(t) < 0 ? TASK_CANCELLED : t->status;
+        if (value_unpack(buf_span(&t->value), &v, &err) < 0)
+            v = (struct task_value){ 0 };
+    } else if (status == TASK_OK) {
+        v.bytes = (uint64_t)reply.bytes;
+    }
+    v.http_status = (uint32_t)reply.status;
+    v.retry_after_s = (uint32_t)MIN(reply.retry_after_s, 86400);
+    v.elapsed_us = (uint64_t)(clock_mono_ns() - began) / 1000;
+    if (status != TASK_OK && !v.error.len)
+        v.error = span_str(err.text);
+    value_pack(packed, &v);
+    fetch_reply_fini(&reply);
+    return status;
+}
+
+static void io_main(void *arg)
+{
+    struct io_task *t = arg;
+    struct node_lease *l = t->lease;
+    struct node *n = l->node;
+    AUTO_BUF packed = BUF_INIT;
+    enum task_status status = run_task(t, &packed);
+    uint32_t index = t->index;
+
+    if (t->spool_fd >= 0)
+        close(t->spool_fd);
+    buf_fini(&t->body);
+    buf_fini(&t->value);
+    LIST_REMOVE(t, lease_node);
+    free(t);
+    n->io_busy--;
+    node_result(l, index, status, buf_span(&packed));
+}
+
+bool io_start(struct node_lease *l)
+{
+    struct node *n = l->node;
+
+    while (l->io_next < l->n) {
+        struct io_task *t = xcalloc(1, sizeof(*t));
+        t->lease = l;
+        t->index = l->io_next;
+        t->spool_fd = -1;
+        if (coropool_spawn(n->coros, io_main, t, &t->id) < 0) {
+            free(t);
+            return false;
+        }
+        LIST_INSERT_HEAD(&l->io_tasks, t, lease_node);
+        n->io_busy++;
+        l->io_next++;
+    }
+    return true;
+}
+
+void io_revoke(struct node_lease *l)
+{
+    struct io_task *t;
+
+    LIST_FOREACH (t, &l->io_tasks, lease_node)
+        coropool_cancel(l->node->coros, t->id);
+}
+
+/* ---- life ---- */
+
+static void on_coro_room(void *arg)
+{
+    node_start_waiting(arg);
+}
+
+int io_new(struct node *n, struct err *err)
+{
+    struct coropool_config coros = { .max = n->config.coroutines,
+                                     .made_ahead = MIN(n->config.coroutines, 16u),
+                                     .threads = n->threads };
+    struct resolve_config names = { 0 };
+    struct fetch_config fetch = { .user_agent = "tidemill/" TM_VERSION };
+
+    if (n->config.coroutines == 0)
+        return 0;
+    if (coropool_new(n->loop, &coros, &n->coros, err) < 0 ||
+        resolve_new(n->loop, &names, &n->resolve, err) < 0)
+        return -1;
+    fetch.resolve = n->resolve;
+    coropool_on_room(n->coros, on_coro_room, n);
+    return fetch_new(n->loop, &fetch, &n->fetch, err);
+}
+
+void io_free(struct node *n)
+{
+    struct io_host *h, *tmp;
+    struct io_task *t;
+
+    if (n->coros) {
+        coropool_on_room(n->coros, NULL, NULL);
+        coropool_cancel_all(n->coros);
+        /* No mill answers any more: those who wait for one are told so. */
+        for (t = n->mill_tasks; t; t = t->hh.next) {
+            t->answered = true;
+            t->status = TASK_CANCELLED;
+            coro_wake(t->coro);
+        }
+        while (coropool_live(n->coros))
+            loop_once(n->loop, true);
+        coropool_free(n->coros);
+    }
+    fetch_free(n->fetch);
+    resolve_free(n->resolve);
+    HASH_ITER (hh, n->hosts, h, tmp) {
+        coro_sem_fini(&h->places);
+        HASH_DEL(n->hosts, h);
+        free(h);
+    }
+}

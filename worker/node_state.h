@@ -1,0 +1,145 @@
+/* What the node's files share, and nobody else:
+ *   node.c        session: Hello, Beat, Lease, Revoke
+ *   node_batch.c  results on their way: batches, Done, Committed, files, Published
+ *   node_io.c     tasks that fetch: a coroutine each */
+#ifndef WORKER_NODE_STATE_H
+#define WORKER_NODE_STATE_H
+
+#include "base/queue.h"
+#include "proto/pack.h"
+#include "worker/coropool.h"
+#include "worker/node.h"
+#include "worker/ops/files.h"
+#include "worker/procpool.h"
+#include "worker/threadpool.h"
+#include <uthash.h>
+
+enum {
+    BATCH_VALUE_BYTES = 200 * KIB, /* then it is sent */
+    BODY_IN_MEMORY = 64 * KIB,     /* a fetched body; longer ones are spooled */
+};
+/* Results of slow tasks do not wait longer than this for company. */
+#define BATCH_NS (100 * NS_PER_MS)
+
+/* A job's spec, kept for the session. */
+struct node_job {
+    uint64_t id;
+    uint8_t *bytes;
+    struct job_spec spec; /* borrows from bytes */
+    UT_hash_handle hh;
+};
+
+struct batch;
+
+struct node_lease {
+    uint64_t id;
+    struct node *node;
+    struct node_job *job;
+    struct epoch epoch;      /* in which it was given */
+    uint32_t chunk, n, left; /* left: tasks whose result is not in a batch yet */
+    uint8_t digest[WIRE_DIGEST_BYTES];
+    int64_t task_timeout_ns;
+    uint32_t *tasks, *lens, *offsets;
+    uint8_t *body;
+    uint32_t refs;         /* itself while it is under way, and its batches */
+    bool waiting, revoked; /* waiting: in node->waiting */
+    uint32_t io_next;      /* first task without a coroutine */
+    LIST_HEAD(, io_task) io_tasks;
+    struct batch *filling;
+    TAILQ_ENTRY(node_lease) wait_node; /* in node->waiting: not yet with a pool */
+    UT_hash_handle hh;
+};
+
+/* FILLING -> SYNCING -> SENT -> PUBLISHING -> SAID -> freed
+ *    `------------------^  `-------------------------^    without files */
+enum batch_state {
+    BATCH_FILLING,
+    BATCH_SYNCING,
+    BATCH_SENT,
+    BATCH_PUBLISHING,
+    BATCH_SAID
+};
+
+struct batch {
+    struct node_lease *lease;
+    enum batch_state state;
+    bool last, files;
+    uint32_t n;
+    struct buf tasks, statuses, lens, indexes, values; /* indexes: in the lease */
+    int64_t since_ns;
+    struct files_item *items; /* while a thread has them */
+    uint32_t n_items;
+    TAILQ_ENTRY(batch) node_entry;
+};
+
+struct io_task;
+struct io_host;
+
+struct node {
+    struct loop *loop;
+    struct node_config config;
+    struct link_ctx *ctx;
+    struct link *link;
+    struct procpool *pool;
+    struct threadpool *threads;
+    struct coropool *coros;
+    struct resolve *resolve;
+    struct fetch *fetch;
+    struct files_roots *roots;
+    uint8_t nonce[16];
+    struct epoch epoch; /* counter 0: none seen yet */
+    uint64_t session;
+    bool welcomed, stopping;
+    int64_t heard_ns, silence_ns, beat_ns;
+    struct loop_timer *beat, *flush;
+    struct node_job *jobs;
+    struct node_lease *leases;
+    TAILQ_HEAD(, node_lease) waiting;
+    TAILQ_HEAD(, batch) batches;
+    struct io_host *hosts;
+    struct io_task *mill_tasks; /* by run id: waiting for a mill */
+    TAILQ_HEAD(, io_task) mill_waiting;
+    uint64_t next_run;
+    uint32_t io_busy;
+    struct err failure;
+};
+
+/* node.c */
+struct node_lease *lease_find(struct node *n, uint64_t id);
+struct node_lease *lease_new(struct node *n, struct node_job *job, const struct msg *m);
+void lease_unref(struct node_lease *l);
+/* The job a lease is of, known from now on; NULL with err when it has no usable spec. */
+struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *err);
+struct span lease_input(const struct node_lease *l, uint32_t index);
+struct files_attempt lease_attempt(const struct node_lease *l, uint32_t index);
+void node_start_waiting(struct node *n);
+/* One task of a lease has ended; the lease may be gone after it. */
+void node_result(struct node_lease *l, uint32_t index, enum task_status status,
+                 struct span value);
+
+/* node_batch.c */
+void batch_add(struct node_lease *l, uint32_t index, enum task_status status,
+               struct span value);
+void batch_error(struct node_lease *l, uint32_t index, enum task_status status,
+                 const char *why);
+/* A result that no longer counts: its file goes. */
+void batch_discard(struct node_lease *l, uint32_t index, enum task_status status);
+/* Files won in an earlier life of this node (Lease with publish). */
+void batch_republish(struct node *n, const struct msg *m);
+void batch_flush_due(struct node *n, bool all);
+void batch_committed(struct node *n, const struct msg_committed *m);
+void batch_resend(struct node *n);
+void batch_say_published(struct batch *b);
+void batch_free(struct batch *b);
+
+/* node_io.c */
+int io_new(struct node *n, struct err *err);
+void io_free(struct node *n);
+/* A coroutine for each of its tasks; false: there is no room for all of them now. */
+bool io_start(struct node_lease *l);
+/* A result of a run that io submitted; false: it is not one of them. */
+bool io_result(struct node *n, uint64_t run, enum task_status status, struct span value);
+void io_room(struct node *n); /* a mill takes runs again */
+void io_revoke(struct node_lease *l);
+
+#endif
