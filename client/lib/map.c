@@ -112,14 +112,7 @@ static int fill(struct tm_map *map)
         if (there)
             return 0;
     }
-    if (map->drained || n == 0)
-        return 0;
-    struct tm_error terr;
-    if (tm_flush(map->job, &terr) == 0)
-        return 0;
-    struct err err;
-    err_set(&err, terr.code, "%s", terr.text);
-    return fail(map, &err);
+    return 0;
 }
 
 /* Waits for a result or for room: 0, TM_AGAIN, -1. */
@@ -131,6 +124,8 @@ static int await(struct tm_map *map, struct waiter *w)
     bool may_draw = !map->drained && map->drawn - map->given < AHEAD_MAX;
     int rc = 0;
     pthread_mutex_lock(&c->mu);
+    chunk_close(job); /* what was drawn shall not wait for what is not */
+    conn_kick(c);
     while (rc == 0 && !results_waiting(job) && !(may_draw && chunk_room(job))) {
         rc = job_check(job, &err);
         if (rc == 0)
