@@ -225,7 +225,7 @@ static void a_map_keeps_the_order_and_draws_no_more_than_it_may(void **state)
     tm_map_free(map);
     assert_int_equal(fake_saw(f, &f->cancels), 0);
     tm_close(tm);
-    assert_int_equal(f->wrong, 0);
+    assert_int_equal(fake_saw(f, &f->wrong), 0);
     fake_free(f);
 }
 
