@@ -1,0 +1,378 @@
+#include "worker/ops/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* From so many files of one group on, one syncfs is cheaper than an fsync each. */
+enum { SYNCFS_FROM = 32 };
+
+struct root {
+    char *dir; /* absolute, no link in it, without a slash at its end: "" is "/" */
+    bool read_only;
+};
+struct files_roots {
+    struct root *list;
+    size_t n;
+};
+
+/* ---- roots ---- */
+
+static int root_add(struct files_roots *r, const char *spec, struct err *err)
+{
+    AUTO_FREE char *dir = xstrdup(spec);
+    size_t len = strlen(dir);
+    bool ro = len > 3 && strcmp(dir + len - 3, ":ro") == 0;
+    struct stat st;
+    char *real;
+
+    if (ro)
+        dir[len - 3] = 0;
+    real = realpath(dir, NULL);
+    if (!real)
+        return err_sys(err, 2, "--root %s", dir);
+    if (stat(real, &st) < 0 || !S_ISDIR(st.st_mode)) {
+        free(real);
+        return err_set(err, 2, "--root %s: not a directory", dir);
+    }
+    if (strcmp(real, "/") == 0)
+        real[0] = 0;
+    r->list = xrealloc(r->list, (r->n + 1) * sizeof(*r->list));
+    r->list[r->n++] = (struct root){ real, ro };
+    return 0;
+}
+
+int files_roots_new(const char *const *specs, size_t n, struct files_roots **ret,
+                    struct err *err)
+{
+    struct files_roots *r = xcalloc(1, sizeof(*r));
+
+    for (size_t i = 0; i < n; i++)
+        if (root_add(r, specs[i], err) < 0) {
+            files_roots_free(r);
+            return -1;
+        }
+    *ret = r;
+    return 0;
+}
+
+void files_roots_free(struct files_roots *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n; i++)
+        free(r->list[i].dir);
+    free(r->list);
+    free(r);
+}
+
+/* Where an absolute path without links lies; NULL = outside. The longest root counts, so
+ * that a :ro below a writable one is obeyed. */
+static const struct root *root_of(const struct files_roots *r, const char *path)
+{
+    const struct root *best = NULL;
+
+    for (size_t i = 0; i < r->n; i++) {
+        size_t len = strlen(r->list[i].dir);
+        if (strncmp(path, r->list[i].dir, len) == 0 &&
+            (path[len] == '/' || path[len] == 0) && (!best || len > strlen(best->dir)))
+            best = &r->list[i];
+    }
+    return best;
+}
+
+static int outside(struct err *err)
+{
+    err_set(err, 5, "outside of the worker's roots");
+    return err_hint(err, "start the worker with a --root that holds it");
+}
+
+/* A NUL-ended copy of a path that may be used; NULL with err. Caller frees. */
+static char *path_of(struct span path, struct err *err)
+{
+    if (path.len == 0 || path.data[0] != '/' || memchr(path.data, 0, path.len)) {
+        err_set(err, 1, "not an absolute path");
+        return NULL;
+    }
+    return span_dup(path);
+}
+
+/* Where an open descriptor really is, all links resolved. Caller frees. */
+static char *real_path(int fd)
+{
+    char link[64], path[4096];
+    ssize_t n;
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof(path) - 1);
+    if (n < 0 || n >= (ssize_t)sizeof(path) - 1)
+        return NULL;
+    path[n] = 0;
+    return xstrdup(path);
+}
+
+/* ---- sources ---- */
+
+int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
+               struct err *err)
+{
+    AUTO_FREE char *name = path_of(path, err);
+    AUTO_FREE char *real = NULL;
+    struct stat st;
+    int fd, rc;
+
+    if (!name)
+        return -1;
+    /* Looked at without opening first: a FIFO would block, a device might do worse. */
+    fd = open(name, O_PATH | O_CLOEXEC);
+    if (fd < 0)
+        return err_set(err, 1, "%s", strerror(errno));
+    real = real_path(fd);
+    rc = fstat(fd, &st);
+    close(fd);
+    if (rc < 0 || !real)
+        return err_set(err, 1, "cannot be looked at");
+    if (!root_of(roots, real))
+        return outside(err);
+    if (S_ISDIR(st.st_mode))
+        return err_set(err, 1, "%s", strerror(EISDIR));
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, 1, "not a regular file");
+    struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+                            .resolve = RESOLVE_NO_SYMLINKS };
+    fd = (int)syscall(SYS_openat2, AT_FDCWD, real, &how, sizeof(how));
+    if (fd < 0)
+        return err_set(err, 1, "%s", strerror(errno));
+    *ret_fd = fd;
+    return 0;
+}
+
+/* ---- outputs ---- */
+
+/* An output's directory, held open, and the names in it. */
+struct place {
+    int dir;
+    char name[256], temp[256];
+};
+
+static int make_parents(const char *dir)
+{
+    AUTO_FREE char *path = xstrdup(dir);
+
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/')
+            continue;
+        *p = 0;
+        if (mkdir(path, 0777) < 0 && errno != EEXIST)
+            return -1;
+        *p = '/';
+    }
+    return mkdir(path, 0777) < 0 && errno != EEXIST ? -1 : 0;
+}
+
+/* The first part of a path that exists, links resolved: where missing parents would be
+ * made. Caller frees. */
+static char *existing_part(const char *dir)
+{
+    AUTO_FREE char *path = xstrdup(dir);
+
+    for (;;) {
+        char *real = realpath(path[0] ? path : "/", NULL);
+        char *slash = strrchr(path, '/');
+        if (real || errno != ENOENT || !slash)
+            return real;
+        *slash = 0;
+    }
+}
+
+/* Opens the directory of `out`, making it when asked to. */
+static int place_open(const struct files_roots *roots, struct span out,
+                      const struct files_attempt *at, bool make, struct place *ret,
+                      struct err *err)
+{
+    AUTO_FREE char *path = path_of(out, err);
+    AUTO_FREE char *real = NULL;
+    const struct root *root;
+    char *slash;
+    int n;
+
+    if (!path)
+        return -1;
+    slash = strrchr(path, '/');
+    snprintf(ret->name, sizeof(ret->name), "%s", slash + 1);
+    if (strlen(slash + 1) > 255 || !ret->name[0] || strcmp(ret->name, ".") == 0 ||
+        strcmp(ret->name, "..") == 0)
+        return err_set(err, 1, "not a file's name");
+    *slash = 0;
+    real = existing_part(path);
+    root = real ? root_of(roots, strcmp(real, "/") == 0 ? "" : real) : NULL;
+    if (!root)
+        return outside(err);
+    if (root->read_only)
+        return err_set(err, 5, "its root is read-only (:ro)");
+    if (make && make_parents(path[0] ? path : "/") < 0 && errno != EEXIST)
+        return err_set(err, 1, "cannot make its directory: %s", strerror(errno));
+    ret->dir = open(path[0] ? path : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (ret->dir < 0)
+        return err_set(err, 1, "%s", strerror(errno));
+    /* The name is cut so that the whole fits 255 bytes; lease and task make it unique. */
+    n = snprintf(NULL, 0, ".tm-%llx-%llx-%x", (unsigned long long)at->epoch,
+                 (unsigned long long)at->lease, at->task);
+    snprintf(ret->temp, sizeof(ret->temp), ".%.*s.tm-%llx-%llx-%x", 254 - 1 - n,
+             ret->name, (unsigned long long)at->epoch, (unsigned long long)at->lease,
+             at->task);
+    return 0;
+}
+
+static int exists(struct err *err)
+{
+    return err_set(err, 1, "output exists (--force replaces it)");
+}
+
+int files_create(const struct files_roots *roots, struct span out,
+                 const struct files_attempt *attempt, mode_t mode, bool force,
+                 int *ret_fd, struct err *err)
+{
+    struct place p;
+    struct stat st;
+    int fd;
+
+    if (place_open(roots, out, attempt, true, &p, err) < 0)
+        return -1;
+    if (!force && fstatat(p.dir, p.name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        close(p.dir);
+        return exists(err);
+    }
+    unlinkat(p.dir, p.temp, 0); /* of this same attempt, by a mill that died */
+    fd = openat(p.dir, p.temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        err_set(err, 1, "cannot make the output: %s", strerror(errno));
+    else
+        fchmod(fd, mode & 0777);
+    close(p.dir);
+    if (fd < 0)
+        return -1;
+    *ret_fd = fd;
+    return 0;
+}
+
+void files_discard(const struct files_roots *roots, struct span out,
+                   const struct files_attempt *attempt)
+{
+    struct place p;
+
+    if (place_open(roots, out, attempt, false, &p, NULL) < 0)
+        return;
+    unlinkat(p.dir, p.temp, 0);
+    close(p.dir);
+}
+
+/* ---- groups ---- */
+
+static int sync_one(const struct files_roots *roots, struct files_item *item, bool start)
+{
+    struct place p;
+    int fd, rc;
+
+    if (place_open(roots, item->out, &item->attempt, false, &p, &item->err) < 0)
+        return -1;
+    fd = openat(p.dir, p.temp, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    close(p.dir);
+    if (fd < 0)
+        return err_set(&item->err, 1, "its temporary file is gone: %s", strerror(errno));
+    rc = start ? sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE) : fsync(fd);
+    if (rc < 0 && !start)
+        err_set(&item->err, 1, "cannot be made durable: %s", strerror(errno));
+    close(fd);
+    return start ? 0 : rc;
+}
+
+/* One syncfs for all, when they are on one file system. */
+static bool sync_together(const struct files_roots *roots, struct files_item *items,
+                          size_t n)
+{
+    struct place p;
+    struct stat first = { 0 }, st;
+    int fd = -1;
+    bool done = true;
+
+    for (size_t i = 0; i < n && done; i++) {
+        if (place_open(roots, items[i].out, &items[i].attempt, false, &p, NULL) < 0)
+            return false;
+        done = fstat(p.dir, &st) == 0 && (i == 0 || st.st_dev == first.st_dev);
+        if (i == 0) {
+            first = st;
+            fd = p.dir;
+        } else {
+            close(p.dir);
+        }
+    }
+    done = done && fd >= 0 && syncfs(fd) == 0;
+    if (fd >= 0)
+        close(fd);
+    return done;
+}
+
+void files_sync(const struct files_roots *roots, struct files_item *items, size_t n)
+{
+    if (n >= SYNCFS_FROM && sync_together(roots, items, n))
+        return;
+    for (size_t i = 0; n > 1 && i < n; i++)
+        sync_one(roots, &items[i], true); /* the disk gets all of it at once */
+    for (size_t i = 0; i < n; i++)
+        if (!items[i].err.code)
+            sync_one(roots, &items[i], false);
+}
+
+/* Was the target put there by this attempt already? Its temporary is gone then, and what
+ * stands there was not there when it was made. */
+static int rename_one(const struct place *p, bool force, struct err *err)
+{
+    unsigned flags = force ? 0 : RENAME_NOREPLACE;
+
+    if (renameat2(p->dir, p->temp, p->dir, p->name, flags) == 0)
+        return 0;
+    if (errno == EINVAL && !force) { /* a file system without RENAME_NOREPLACE */
+        if (linkat(p->dir, p->temp, p->dir, p->name, 0) == 0)
+            return unlinkat(p->dir, p->temp, 0);
+    }
+    if (errno == ENOENT && faccessat(p->dir, p->name, F_OK, AT_SYMLINK_NOFOLLOW) == 0)
+        return 0;
+    if (errno != EEXIST)
+        return err_set(err, 1, "cannot be put in place: %s", strerror(errno));
+    unlinkat(p->dir, p->temp, 0);
+    return exists(err);
+}
+
+void files_publish(const struct files_roots *roots, struct files_item *items, size_t n,
+                   bool sync)
+{
+    struct stat last = { 0 }, st;
+    int last_dir = -1;
+
+    for (size_t i = 0; i < n; i++) {
+        struct place p;
+        if (place_open(roots, items[i].out, &items[i].attempt, false, &p, &items[i].err) <
+            0)
+            continue;
+        rename_one(&p, items[i].force, &items[i].err);
+        /* Neighbours come together: a directory is synced when the next one begins. */
+        if (!sync || fstat(p.dir, &st) < 0) {
+            close(p.dir);
+            continue;
+        }
+        if (last_dir >= 0 && (st.st_ino != last.st_ino || st.st_dev != last.st_dev))
+            fsync(last_dir);
+        if (last_dir >= 0)
+            close(last_dir);
+        last_dir = p.dir;
+        last = st;
+    }
+    if (last_dir >= 0) {
+        fsync(last_dir);
+        close(last_dir);
+    }
+}
