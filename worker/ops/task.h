@@ -6,13 +6,14 @@
 #include <stdatomic.h>
 #include "proto/pack.h"
 #include "proto/wire.h"
+#include "worker/ops/age_header.h"
 #include "worker/ops/files.h"
 
 /* What stays the same for all tasks of a process. */
 struct task_env {
-    const struct files_roots *roots; /* borrowed */
-    const void *identities;       /* borrowed; age_identities of ops/age.h, may be NULL */
-    const atomic_bool *cancelled; /* looked at every MiB; NULL = never */
+    const struct files_roots *roots;         /* borrowed */
+    const struct age_identities *identities; /* borrowed; may be NULL */
+    const atomic_bool *cancelled;            /* looked at every MiB; NULL = never */
 };
 
 struct task_work {

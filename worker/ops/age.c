@@ -1,0 +1,339 @@
+#include "worker/ops/age.h"
+
+#include "base/crypto.h"
+#include "worker/ops/evp.h"
+
+enum {
+    NONCE = 16,
+    SEALED = AGE_CHUNK + EVP_AEAD_TAG,
+    ARMOR_COLUMNS = 64,
+    ARMOR_BYTES = 48
+};
+
+static const char armor_begin[] = "-----BEGIN AGE ENCRYPTED FILE-----";
+static const char armor_end[] = "-----END AGE ENCRYPTED FILE-----";
+
+/* ---- the payload's key and nonces ---- */
+
+struct payload {
+    struct evp_aead *aead;
+    uint64_t chunk;
+};
+
+static void payload_key(struct payload *p, const uint8_t file_key[AGE_FILE_KEY],
+                        struct span nonce)
+{
+    uint8_t key[32];
+
+    crypto_hkdf_sha256(key, sizeof(key), span_of(file_key, AGE_FILE_KEY), nonce,
+                       SPAN_LIT("payload"));
+    p->aead = evp_aead_new();
+    evp_aead_key(p->aead, key);
+    crypto_zero(key, sizeof(key));
+}
+
+/* An 11-byte big-endian counter, then 1 for the last chunk. */
+static void chunk_nonce(const struct payload *p, bool last, uint8_t out[12])
+{
+    memset(out, 0, 12);
+    for (int i = 0; i < 8; i++)
+        out[10 - i] = (uint8_t)(p->chunk >> 8 * i);
+    out[11] = last;
+}
+
+/* ---- encrypting ---- */
+
+struct age_enc {
+    struct payload payload;
+    struct buf hold; /* at most one chunk: whether it is the last is not known yet */
+    bool armor;
+    struct buf sealed; /* armor only: bytes that do not fill a line yet */
+};
+
+/* Sends sealed bytes on, as lines when armored. */
+static void emit(struct age_enc *e, struct buf *out, bool end)
+{
+    size_t at = 0;
+
+    for (; e->sealed.len - at >= ARMOR_BYTES || (end && e->sealed.len > at);
+         at += MIN(e->sealed.len - at, ARMOR_BYTES)) {
+        base64_write(out,
+                     span_of(e->sealed.data + at, MIN(e->sealed.len - at, ARMOR_BYTES)),
+                     true);
+        buf_add_u8(out, '\n');
+    }
+    buf_drop(&e->sealed, at);
+}
+
+static void seal(struct age_enc *e, struct span plain, bool last, struct buf *out)
+{
+    struct buf *to = e->armor ? &e->sealed : out;
+    uint8_t nonce[12];
+
+    chunk_nonce(&e->payload, last, nonce);
+    evp_aead_seal(e->payload.aead, buf_reserve(to, plain.len + EVP_AEAD_TAG), plain.data,
+                  plain.len, nonce);
+    to->len += plain.len + EVP_AEAD_TAG;
+    e->payload.chunk++;
+    if (e->armor)
+        emit(e, out, last);
+}
+
+int age_enc_new(const struct span *recipients, size_t n, bool armor, struct buf *out,
+                struct age_enc **ret, struct err *err)
+{
+    struct age_enc *e = xcalloc(1, sizeof(*e));
+    struct buf *to = armor ? &e->sealed : out;
+    uint8_t file_key[AGE_FILE_KEY], nonce[NONCE];
+    int rc;
+
+    e->armor = armor;
+    crypto_random(file_key, sizeof(file_key));
+    crypto_random(nonce, sizeof(nonce));
+    rc = age_header_write(to, recipients, n, file_key, err);
+    if (rc == 0) {
+        buf_add(to, nonce, sizeof(nonce));
+        payload_key(&e->payload, file_key, span_of(nonce, sizeof(nonce)));
+        if (armor) {
+            buf_printf(out, "%s\n", armor_begin);
+            emit(e, out, false);
+        }
+        *ret = e;
+    } else {
+        age_enc_free(e);
+    }
+    crypto_zero(file_key, sizeof(file_key));
+    return rc;
+}
+
+void age_enc_update(struct age_enc *e, struct span plain, struct buf *out)
+{
+    while (plain.len) {
+        if (e->hold.len == AGE_CHUNK) {
+            seal(e, buf_span(&e->hold), false, out);
+            buf_clear(&e->hold);
+        }
+        if (e->hold.len == 0 && plain.len > AGE_CHUNK) { /* straight from the input */
+            seal(e, span_of(plain.data, AGE_CHUNK), false, out);
+            plain = span_of(plain.data + AGE_CHUNK, plain.len - AGE_CHUNK);
+            continue;
+        }
+        size_t n = MIN(plain.len, AGE_CHUNK - e->hold.len);
+        buf_add(&e->hold, plain.data, n);
+        plain = span_of(plain.data + n, plain.len - n);
+    }
+}
+
+void age_enc_end(struct age_enc *e, struct buf *out)
+{
+    seal(e, buf_span(&e->hold), true, out);
+    if (e->armor)
+        buf_printf(out, "%s\n", armor_end);
+}
+
+void age_enc_free(struct age_enc *e)
+{
+    if (!e)
+        return;
+    evp_aead_free(e->payload.aead);
+    if (e->hold.data)
+        crypto_zero(e->hold.data, e->hold.cap);
+    buf_fini(&e->hold);
+    buf_fini(&e->sealed);
+    free(e);
+}
+
+/* ---- decrypting ---- */
+
+enum armor_state { ARMOR_UNKNOWN, ARMOR_NONE, ARMOR_LINES, ARMOR_LAST, ARMOR_ENDED };
+
+struct age_dec {
+    const struct age_identities *ids;
+    enum armor_state armor;
+    struct buf text; /* armor: what is not a whole line yet */
+    struct buf hold; /* header, or at most one sealed chunk */
+    bool header_read;
+    struct payload payload;
+};
+
+struct age_dec *age_dec_new(const struct age_identities *ids)
+{
+    struct age_dec *d = xcalloc(1, sizeof(*d));
+    d->ids = ids;
+    return d;
+}
+
+void age_dec_free(struct age_dec *d)
+{
+    if (!d)
+        return;
+    evp_aead_free(d->payload.aead);
+    buf_fini(&d->text);
+    buf_fini(&d->hold);
+    free(d);
+}
+
+static int open_chunk(struct age_dec *d, struct span sealed, bool last, struct buf *out,
+                      struct err *err)
+{
+    uint8_t nonce[12];
+
+    if (sealed.len < EVP_AEAD_TAG ||
+        (last && sealed.len == EVP_AEAD_TAG && d->payload.chunk > 0))
+        return err_set(err, 1, "truncated age file");
+    chunk_nonce(&d->payload, last, nonce);
+    if (evp_aead_open(d->payload.aead, buf_reserve(out, sealed.len), sealed.data,
+                      sealed.len, nonce) < 0)
+        return err_set(err, 1,
+                       "damaged or truncated age file: chunk %llu is not authentic",
+                       (unsigned long long)d->payload.chunk);
+    out->len += sealed.len - EVP_AEAD_TAG;
+    d->payload.chunk++;
+    return 0;
+}
+
+/* Bytes of the file itself, armor taken off. */
+static int feed(struct age_dec *d, struct span bytes, struct buf *out, struct err *err)
+{
+    uint8_t file_key[AGE_FILE_KEY];
+    size_t len;
+    int rc;
+
+    if (!d->header_read) {
+        buf_add_span(&d->hold, bytes);
+        rc = age_header_read(buf_span(&d->hold), d->ids, &len, file_key, err);
+        if (rc <= 0 || d->hold.len < len + NONCE)
+            return rc < 0 ? -1 : 0;
+        payload_key(&d->payload, file_key, span_of(d->hold.data + len, NONCE));
+        crypto_zero(file_key, sizeof(file_key));
+        d->header_read = true;
+        struct buf rest = d->hold;
+        d->hold = (struct buf)BUF_INIT;
+        rc = feed(d, span_of(rest.data + len + NONCE, rest.len - len - NONCE), out, err);
+        buf_fini(&rest);
+        return rc;
+    }
+    while (bytes.len) {
+        if (d->hold.len == SEALED) {
+            if (open_chunk(d, buf_span(&d->hold), false, out, err) < 0)
+                return -1;
+            buf_clear(&d->hold);
+        }
+        if (d->hold.len == 0 && bytes.len > SEALED) {
+            if (open_chunk(d, span_of(bytes.data, SEALED), false, out, err) < 0)
+                return -1;
+            bytes = span_of(bytes.data + SEALED, bytes.len - SEALED);
+            continue;
+        }
+        size_t n = MIN(bytes.len, SEALED - d->hold.len);
+        buf_add(&d->hold, bytes.data, n);
+        bytes = span_of(bytes.data + n, bytes.len - n);
+    }
+    return 0;
+}
+
+static bool is_space(uint8_t c)
+{
+    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+}
+
+/* One line of armor, without its end. */
+static int armor_line(struct age_dec *d, struct span line, struct buf *out,
+                      struct err *err)
+{
+    AUTO_BUF bytes = BUF_INIT;
+
+    if (line.len && line.data[line.len - 1] == '\r')
+        line.len--;
+    if (d->armor == ARMOR_ENDED) {
+        for (size_t i = 0; i < line.len; i++)
+            if (!is_space(line.data[i]))
+                return err_set(err, 1, "damaged armor: text after its end");
+        return 0;
+    }
+    if (span_eq(line, span_str(armor_end))) {
+        d->armor = ARMOR_ENDED;
+        return 0;
+    }
+    if (d->armor == ARMOR_LAST || line.len == 0 || line.len > ARMOR_COLUMNS ||
+        base64_read(&bytes, line, true) < 0)
+        return err_set(err, 1, "damaged armor");
+    if (line.len < ARMOR_COLUMNS || line.data[line.len - 1] == '=')
+        d->armor = ARMOR_LAST; /* only the last line may be short */
+    return feed(d, buf_span(&bytes), out, err);
+}
+
+static int armor_feed(struct age_dec *d, struct buf *out, struct err *err)
+{
+    size_t at = 0;
+    int rc = 0;
+
+    while (rc == 0) {
+        const uint8_t *nl =
+            d->text.len > at ? memchr(d->text.data + at, '\n', d->text.len - at) : NULL;
+        if (!nl)
+            break;
+        size_t end = (size_t)(nl - d->text.data);
+        rc = armor_line(d, span_of(d->text.data + at, end - at), out, err);
+        at = end + 1;
+    }
+    buf_drop(&d->text, at);
+    if (rc == 0 && d->text.len > 4 * KIB)
+        return err_set(err, 1, "damaged armor: a line does not end");
+    return rc;
+}
+
+/* Armored or not? Decided on the first bytes; armor may have white space before it. */
+static int detect(struct age_dec *d, struct buf *out, struct err *err)
+{
+    size_t skip = 0, len = strlen(armor_begin);
+
+    while (skip < d->text.len && is_space(d->text.data[skip]))
+        skip++;
+    size_t have = MIN(d->text.len - skip, len);
+    if (have && memcmp(d->text.data + skip, armor_begin, have) != 0) {
+        struct buf all = d->text;
+        d->armor = ARMOR_NONE;
+        d->text = (struct buf)BUF_INIT;
+        int rc = feed(d, buf_span(&all), out, err);
+        buf_fini(&all);
+        return rc;
+    }
+    if (have < len || !memchr(d->text.data + skip, '\n', d->text.len - skip))
+        return d->text.len > 4 * KIB ? err_set(err, 1, "not an age file") : 0;
+    buf_drop(&d->text, skip + len);
+    d->armor = ARMOR_LINES;
+    /* The rest of the first line must be empty. */
+    size_t eol = d->text.data[0] == '\r' ? 1 : 0;
+    if (d->text.data[eol] != '\n')
+        return err_set(err, 1, "damaged armor: its first line");
+    buf_drop(&d->text, eol + 1);
+    return armor_feed(d, out, err);
+}
+
+int age_dec_update(struct age_dec *d, struct span bytes, struct buf *out, struct err *err)
+{
+    if (d->armor == ARMOR_NONE)
+        return feed(d, bytes, out, err);
+    buf_add_span(&d->text, bytes);
+    if (d->armor == ARMOR_UNKNOWN)
+        return detect(d, out, err);
+    return armor_feed(d, out, err);
+}
+
+int age_dec_end(struct age_dec *d, struct buf *out, struct err *err)
+{
+    if (d->armor == ARMOR_UNKNOWN && d->text.len == 0)
+        return err_set(err, 1, "not an age file: it is empty");
+    if (d->armor >= ARMOR_LINES) {
+        AUTO_BUF rest = BUF_INIT;
+        buf_add_span(&rest, buf_span(&d->text)); /* a last line without its newline */
+        if (rest.len && armor_line(d, buf_span(&rest), out, err) < 0)
+            return -1;
+        if (d->armor != ARMOR_ENDED)
+            return err_set(err, 1, "truncated age file: its armor has no end");
+    }
+    if (!d->header_read)
+        return err_set(err, 1, "truncated age file: its header has no end");
+    return open_chunk(d, buf_span(&d->hold), true, out, err);
+}

@@ -1,0 +1,333 @@
+#include "worker/ops/task.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "worker/ops/age.h"
+#include "worker/ops/hash.h"
+
+/* One read: large enough for the disk, small enough for the second-level cache. */
+enum { READ_BYTES = 256 * KIB };
+/* What a returned body leaves of VALUE_MAX_BYTES for digests and names. */
+enum { BODY_MAX_BYTES = VALUE_MAX_BYTES - 4 * KIB };
+
+/* Kept between tasks, so that a small task allocates nothing. */
+struct tools {
+    struct hash *in, *out;
+    uint8_t *read;
+    struct buf stage; /* what the transform gave */
+};
+static _Thread_local struct tools tools;
+
+struct run {
+    const struct task_env *env;
+    const struct task_work *work;
+    struct task_value *ret;
+    struct buf *mem;
+    struct err err;
+    enum task_status status; /* of a failure */
+    struct age_enc *enc;
+    struct age_dec *dec;
+    int out_fd;
+};
+
+static int fail(struct run *r, enum task_status status)
+{
+    r->status = status;
+    return -1;
+}
+
+static enum task_status of_errno(int error)
+{
+    switch (error) {
+    case ENOSPC:
+    case EDQUOT:
+    case EIO:
+    case ENOMEM:
+    case EMFILE:
+    case ENFILE:
+    case ESTALE:
+        return TASK_RETRYABLE;
+    default:
+        return TASK_FAILED;
+    }
+}
+
+/* ---- sink ---- */
+
+static int put_file(struct run *r, struct span bytes)
+{
+    while (bytes.len) {
+        ssize_t n = write(r->out_fd, bytes.data, bytes.len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            err_set(&r->err, 1, "cannot write the output: %s", strerror(errno));
+            return fail(r, of_errno(errno));
+        }
+        bytes = span_of(bytes.data + n, bytes.len - (size_t)n);
+    }
+    return 0;
+}
+
+static int put(struct run *r, struct span bytes)
+{
+    r->ret->out_bytes += bytes.len;
+    if (r->work->spec->out_algos)
+        hash_update(tools.out, bytes);
+    switch (r->work->spec->sink) {
+    case SINK_FILE:
+        return put_file(r, bytes);
+    case SINK_RETURN:
+        if (r->mem->len + bytes.len > BODY_MAX_BYTES) {
+            err_set(&r->err, 1, "too large to be returned (over %d bytes)",
+                    BODY_MAX_BYTES);
+            return fail(r, TASK_FAILED);
+        }
+        buf_add_span(r->mem, bytes);
+        return 0;
+    case SINK_NONE:
+        return 0;
+    }
+    return 0;
+}
+
+/* ---- stages ---- */
+
+static int put_stage(struct run *r)
+{
+    int rc = put(r, buf_span(&tools.stage));
+    buf_clear(&tools.stage);
+    return rc;
+}
+
+static int stages_begin(struct run *r)
+{
+    const struct job_spec *s = r->work->spec;
+
+    if (!tools.in) {
+        tools.in = hash_new();
+        tools.out = hash_new();
+    }
+    if (s->algos)
+        hash_begin(tools.in, s->algos);
+    if (s->out_algos)
+        hash_begin(tools.out, s->out_algos);
+    buf_clear(&tools.stage);
+    if (s->transform == TRANSFORM_ENCRYPT) {
+        if (age_enc_new(s->recipients, s->n_recipients, s->armor, &tools.stage, &r->enc,
+                        &r->err) < 0)
+            return fail(r, TASK_FAILED);
+        return put_stage(r);
+    }
+    if (s->transform == TRANSFORM_DECRYPT)
+        r->dec = age_dec_new(r->env->identities);
+    return 0;
+}
+
+static int stages_pass(struct run *r, struct span bytes)
+{
+    r->ret->bytes += bytes.len;
+    if (r->work->spec->algos)
+        hash_update(tools.in, bytes);
+    if (r->enc) {
+        age_enc_update(r->enc, bytes, &tools.stage);
+        return put_stage(r);
+    }
+    if (r->dec) {
+        if (age_dec_update(r->dec, bytes, &tools.stage, &r->err) < 0)
+            return fail(r, TASK_FAILED);
+        return put_stage(r);
+    }
+    return put(r, bytes);
+}
+
+static int stages_end(struct run *r)
+{
+    const struct job_spec *s = r->work->spec;
+
+    if (r->enc) {
+        age_enc_end(r->enc, &tools.stage);
+        if (put_stage(r) < 0)
+            return -1;
+    }
+    if (r->dec) {
+        if (age_dec_end(r->dec, &tools.stage, &r->err) < 0)
+            return fail(r, TASK_FAILED);
+        if (put_stage(r) < 0)
+            return -1;
+    }
+    if (s->algos)
+        r->ret->n_digests = hash_end(tools.in, r->ret->digests);
+    if (s->out_algos)
+        r->ret->n_out_digests = hash_end(tools.out, r->ret->out_digests);
+    return 0;
+}
+
+/* ---- source ---- */
+
+static bool cancelled(const struct run *r)
+{
+    return r->env->cancelled &&
+           atomic_load_explicit(r->env->cancelled, memory_order_relaxed);
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+    return a->st_size == b->st_size && a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+           a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+static int pass_fd(struct run *r, int fd, bool steady)
+{
+    struct stat before, after;
+    uint64_t start = r->ret->bytes;
+    off_t at = 0;
+
+    if (!tools.read)
+        tools.read = xmalloc(READ_BYTES);
+    if (fstat(fd, &before) < 0)
+        goto failed;
+    if (before.st_size > READ_BYTES)
+        posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
+    for (;;) {
+        ssize_t n = pread(fd, tools.read, READ_BYTES, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            goto failed;
+        if (n == 0)
+            break;
+        if (cancelled(r)) {
+            err_set(&r->err, 1, "cancelled");
+            return fail(r, TASK_CANCELLED);
+        }
+        if (stages_pass(r, span_of(tools.read, (size_t)n)) < 0)
+            return -1;
+        at += n;
+        /* Files that say their size are read once less. /proc says 0. */
+        if (before.st_size && at >= before.st_size)
+            break;
+    }
+    if (fstat(fd, &after) < 0)
+        goto failed;
+    if (steady &&
+        (!same_file(&before, &after) ||
+         (before.st_size && r->ret->bytes - start != (uint64_t)before.st_size))) {
+        err_set(&r->err, 1, "changed while it was read");
+        return fail(r, TASK_RETRYABLE);
+    }
+    return 0;
+failed:
+    err_set(&r->err, 1, "cannot be read: %s", strerror(errno));
+    return fail(r, of_errno(errno));
+}
+
+static int open_source(struct run *r, int *ret_fd, mode_t *ret_mode)
+{
+    struct stat st;
+    int fd;
+
+    if (files_open(r->env->roots, r->work->in->path, &fd, &r->err) < 0)
+        return fail(r, of_errno(errno));
+    *ret_mode = fstat(fd, &st) == 0 ? st.st_mode & 0777 : 0600;
+    *ret_fd = fd;
+    return 0;
+}
+
+static mode_t default_mode(void)
+{
+    mode_t mask = umask(0);
+    umask(mask);
+    return 0666 & ~mask;
+}
+
+static int open_sink(struct run *r, mode_t mode)
+{
+    if (r->work->spec->sink != SINK_FILE)
+        return 0;
+    if (r->work->in->out.len == 0) {
+        err_set(&r->err, 1, "no output file is named");
+        return fail(r, TASK_FAILED);
+    }
+    if (files_create(r->env->roots, r->work->in->out, &r->work->attempt, mode,
+                     r->work->spec->force, &r->out_fd, &r->err) < 0)
+        return fail(r, of_errno(errno));
+    return 0;
+}
+
+static int run(struct run *r)
+{
+    const struct task_work *w = r->work;
+    int source = w->body_fd, rc;
+    bool opened = false;
+    mode_t mode = default_mode();
+
+    if (!w->has_body && source < 0 && w->in->path.len) {
+        if (open_source(r, &source, &mode) < 0)
+            return -1;
+        opened = true;
+    } else if (!w->has_body && source < 0 && !w->in->has_data) {
+        err_set(&r->err, 1, "nothing to read");
+        return fail(r, TASK_FAILED);
+    }
+    rc = open_sink(r, mode);
+    if (rc == 0)
+        rc = stages_begin(r);
+    if (rc == 0 && source >= 0)
+        rc = pass_fd(r, source, opened);
+    else if (rc == 0)
+        rc = stages_pass(r, w->has_body ? w->body : w->in->data);
+    if (rc == 0)
+        rc = stages_end(r);
+    if (opened)
+        close(source);
+    return rc;
+}
+
+/* Closes the output; what failed leaves nothing behind. */
+static int close_sink(struct run *r, int rc)
+{
+    if (r->out_fd < 0)
+        return rc;
+    if (close(r->out_fd) < 0 && rc == 0) {
+        err_set(&r->err, 1, "cannot write the output: %s", strerror(errno));
+        rc = fail(r, of_errno(errno));
+    }
+    if (rc < 0)
+        files_discard(r->env->roots, r->work->in->out, &r->work->attempt);
+    return rc;
+}
+
+enum task_status task_run(const struct task_env *env, const struct task_work *work,
+                          struct buf *mem, struct task_value *ret)
+{
+    struct run r = { .env = env, .work = work, .ret = ret, .mem = mem, .out_fd = -1 };
+    int rc;
+
+    *ret = (struct task_value){ 0 };
+    buf_clear(mem);
+    rc = close_sink(&r, run(&r));
+    age_enc_free(r.enc);
+    age_dec_free(r.dec);
+    if (rc < 0) {
+        *ret = (struct task_value){ 0 };
+        buf_clear(mem);
+        buf_printf(mem, "%s", r.err.text);
+        ret->error = buf_span(mem);
+        return r.status;
+    }
+    if (work->spec->sink == SINK_RETURN) {
+        ret->body = buf_span(mem);
+        ret->has_body = true;
+    }
+    if (work->spec->sink == SINK_FILE)
+        ret->output = work->in->out;
+    if (work->spec->sink == SINK_NONE && work->spec->transform == TRANSFORM_NONE)
+        ret->out_bytes = 0;
+    return TASK_OK;
+}
