@@ -95,9 +95,10 @@ static struct batch *batch_new(const struct msg *m)
         sizeof(struct batch) + 17 * (size_t)n + 6 * 8 + r->node.len + 8 + m->body.len + 8;
     struct batch *b = xmalloc(room);
     uint8_t *at = (uint8_t *)(b + 1);
-    *b = (struct batch){
-        .next_cursor = r->next_cursor, .end = r->end, .n = n, .credit_bytes = m->body.len
-    };
+    *b = (struct batch){ .next_cursor = r->next_cursor,
+                         .end = r->end,
+                         .n = n,
+                         .credit_bytes = m->body.len + RESULT_CREDIT_EACH * (size_t)n };
     b->tasks = copy(&at, r->batch.tasks, sizeof(uint32_t), n);
     b->lens = copy(&at, r->batch.lens, sizeof(uint32_t), n);
     b->input_lens = copy(&at, r->input_lens, sizeof(uint32_t), r->n_input_lens);

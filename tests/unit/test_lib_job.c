@@ -134,6 +134,22 @@ static void every_task_gives_one_result(void **state)
     tm_job_free(job);
 }
 
+/* A result costs credit besides its bytes: all of it must be given back. */
+static void the_smallest_results_all_come(void **state)
+{
+    struct world *w = *state;
+    enum { N = 300000 };
+    bool *seen = xcalloc(N, sizeof(*seen));
+    struct tm_job *job = submit(w, &bytes_spec);
+    fake_set(w->fake, w->fake->value_bytes = 0);
+    for (unsigned i = 0; i < N; i++)
+        add_one(job, i, 1);
+    assert_int_equal(tm_seal(job, NULL), 0);
+    read_results(job, N, seen);
+    assert_end(job);
+    free(seen);
+}
+
 static void chunks_keep_their_limits(void **state)
 {
     struct world *w = *state;
@@ -394,6 +410,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WORLD_TEST(every_task_gives_one_result),
+        WORLD_TEST(the_smallest_results_all_come),
         WORLD_TEST(chunks_keep_their_limits),
         WORLD_TEST(a_lone_input_leaves_by_itself),
         WORLD_TEST(too_large_is_refused_and_the_job_goes_on),
