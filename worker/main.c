@@ -1,0 +1,293 @@
+/* tidemill-worker: options, signals, life. With --mill it is one process of the pool. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/crypto.h"
+#include "base/log.h"
+#include "base/opt.h"
+#include "worker/cores.h"
+#include "worker/node.h"
+#include "worker/procpool.h"
+#include "worker/stream.h"
+
+enum { FILES_BESIDE = 240, COROUTINES_DEFAULT = 1024 };
+
+struct options {
+    const char *join, *name, *spool, *loop, *log_level, *stream;
+    struct opt_list roots, identities, recipients;
+    int64_t procs, coroutines, threads, identity_fd, lifeline_fd;
+    bool armor, help, version;
+};
+
+#define OFF(field) offsetof(struct options, field)
+static const struct opt table[] = {
+    { "join", 0, OPT_STR, OFF(join), "ENDPOINT", NULL, 0, 0, NULL,
+      "the coordinator: ipc:///path or tcp://127.0.0.1:PORT" },
+    { "root", 0, OPT_LIST, OFF(roots), "DIR[:ro]", NULL, 0, 0, NULL,
+      "directory whose files it may use; repeatable; none = no files" },
+    { "procs", 0, OPT_INT, OFF(procs), "N", "0", 0, 1024, NULL,
+      "processes that hash and encrypt; 0 = as many as it may use cores" },
+    { "coroutines", 0, OPT_INT, OFF(coroutines), "N", "-1", -1, 100000, NULL,
+      "transfers at once; -1 = 1024, or what the descriptors allow" },
+    { "threads", 0, OPT_INT, OFF(threads), "N", "4", 1, 256, NULL,
+      "threads for blocking disk calls" },
+    { "name", 0, OPT_STR, OFF(name), "NAME", NULL, 0, 0, NULL,
+      "how it is called in tidemill node ls; the host's name by default" },
+    { "identity", 0, OPT_LIST, OFF(identities), "FILE", NULL, 0, 0, NULL,
+      "age identities it may decrypt with; repeatable" },
+    { "spool", 0, OPT_STR, OFF(spool), "DIR", "/var/tmp", 0, 0, NULL,
+      "where large fetched bodies are kept for a while" },
+    { "loop", 0, OPT_CHOICE, OFF(loop), "BACKEND", "auto", 0, 0, "auto|select|poll|epoll",
+      "what the event loop waits with" },
+    { "log-level", 0, OPT_CHOICE, OFF(log_level), "LEVEL", "info", 0, 0,
+      "error|warn|info|debug", "what is written to stderr" },
+    { "stream", 0, OPT_CHOICE, OFF(stream), "OP", NULL, 0, 0, "encrypt|decrypt",
+      "no node: standard input to standard output" },
+    { "recipient", 0, OPT_LIST, OFF(recipients), "age1...", NULL, 0, 0, NULL,
+      "with --stream encrypt: for whom; repeatable" },
+    { "armor", 0, OPT_FLAG, OFF(armor), NULL, NULL, 0, 0, NULL,
+      "with --stream encrypt: as text" },
+    { "identity-fd", 0, OPT_INT, OFF(identity_fd), "FD", "-1", -1, 1 << 20, NULL,
+      "as --identity, from a descriptor" },
+    { "lifeline-fd", 0, OPT_INT, OFF(lifeline_fd), "FD", "-1", -1, 1 << 20, NULL,
+      "end when this descriptor is closed at its other end" },
+    { "help", 'h', OPT_FLAG, OFF(help), NULL, NULL, 0, 0, NULL, "this text" },
+    { "version", 0, OPT_FLAG, OFF(version), NULL, NULL, 0, 0, NULL, "name and version" },
+    { 0 },
+};
+static const struct opt *const tables[] = { table, NULL };
+
+struct run {
+    struct loop *loop;
+    struct node *node;
+};
+
+static void on_term(void *arg)
+{
+    node_stop(((struct run *)arg)->node);
+}
+
+static void on_lifeline(void *arg, int events)
+{
+    (void)events; /* it is never written to: the other end is closed */
+    loop_stop(((struct run *)arg)->loop);
+}
+
+static int complain(const struct err *err)
+{
+    fprintf(stderr, "tidemill-worker: error: %s\n", err->text);
+    if (err->hint[0])
+        fprintf(stderr, "  hint: %s\n", err->hint);
+    return err->code ? err->code : 1;
+}
+
+/* ---- identities ---- */
+
+static int slurp(int fd, struct buf *out, const char *name, struct err *err)
+{
+    ssize_t n;
+
+    while ((n = read(fd, buf_reserve(out, 4 * KIB), 4 * KIB)) > 0) {
+        out->len += (size_t)n;
+        if (out->len > MIB)
+            return err_set(err, 2, "%s: too long for an identity file", name);
+    }
+    return n < 0 ? err_sys(err, 2, "%s", name) : 0;
+}
+
+static int read_file(const char *path, struct buf *out, struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int rc = fd < 0 ? err_sys(err, 2, "--identity %s", path) : slurp(fd, out, path, err);
+
+    if (fd >= 0)
+        close(fd);
+    buf_add_u8(out, '\n');
+    return rc;
+}
+
+/* All identities as one text; empty when there are none. */
+static int read_identities(const struct options *o, struct buf *text, struct err *err)
+{
+    for (size_t i = 0; i < o->identities.n; i++)
+        if (read_file(o->identities.items[i], text, err) < 0)
+            return -1;
+    if (o->identity_fd < 0)
+        return 0;
+    lseek((int)o->identity_fd, 0, SEEK_SET); /* a pipe stays where it is */
+    return slurp((int)o->identity_fd, text, "--identity-fd", err);
+}
+
+/* What the mills read: a file in memory. -1 = no identities. */
+static int identities_fd(const struct buf *text)
+{
+    int fd;
+
+    if (text->len == 0)
+        return -1;
+    fd = memfd_create("tidemill-identities", MFD_CLOEXEC);
+    CHECK(fd >= 0 && write(fd, text->data, text->len) == (ssize_t)text->len);
+    return fd;
+}
+
+/* ---- node ---- */
+
+/* How many transfers the descriptors allow; raises their limit as far as it goes. */
+static int coroutines(const struct options *o, uint32_t *ret, struct err *err)
+{
+    struct rlimit rl;
+    int64_t room;
+
+    CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+    rl.rlim_cur = rl.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &rl);
+    room = (int64_t)MIN(rl.rlim_max, 1u << 30) - FILES_BESIDE;
+    if (o->coroutines < 0) {
+        *ret = (uint32_t)MAX(0, MIN(room, COROUTINES_DEFAULT));
+        return 0;
+    }
+    if (o->coroutines > room) {
+        err_set(err, 2, "%lld coroutines need %lld file descriptors; the limit is %lld",
+                (long long)o->coroutines, (long long)o->coroutines + FILES_BESIDE,
+                (long long)rl.rlim_max);
+        return err_hint(err, "raise LimitNOFILE or ulimit -n, or --coroutines %lld",
+                        (long long)MAX(room, 0));
+    }
+    *ret = (uint32_t)o->coroutines;
+    return 0;
+}
+
+static int serve(const struct options *o, const struct node_config *config,
+                 struct err *err)
+{
+    struct run run = { NULL, NULL };
+    struct loop_io *lifeline = NULL;
+    enum loop_backend backend;
+    int rc = -1;
+
+    loop_backend_parse(o->loop, &backend);
+    if (loop_new(backend, &run.loop, err) < 0)
+        return -1;
+    if (node_new(run.loop, config, &run.node, err) == 0) {
+        struct loop_signal *term = loop_signal_new(run.loop, SIGTERM, on_term, &run);
+        struct loop_signal *intr = loop_signal_new(run.loop, SIGINT, on_term, &run);
+        if (o->lifeline_fd >= 0)
+            lifeline =
+                loop_io_new(run.loop, (int)o->lifeline_fd, LOOP_READ, on_lifeline, &run);
+        loop_run(run.loop);
+        loop_io_free(lifeline);
+        loop_signal_free(term);
+        loop_signal_free(intr);
+        rc = 0;
+        if (node_failure(run.node)) {
+            *err = *node_failure(run.node);
+            rc = -1;
+        }
+        node_free(run.node);
+    }
+    loop_free(run.loop);
+    return rc;
+}
+
+static int run_node(const struct options *o, struct err *err)
+{
+    struct node_config config = { .join = o->join,
+                                  .procs =
+                                      (uint32_t)(o->procs ? o->procs : cores_usable()),
+                                  .threads = (uint32_t)o->threads,
+                                  .identity_fd = -1,
+                                  .spool_dir = o->spool };
+    AUTO_FREE const char **roots = xcalloc(o->roots.n + 1, sizeof(*roots));
+    AUTO_BUF text = BUF_INIT, recipients = BUF_INIT;
+    struct age_identities *ids = NULL;
+    char host[256] = "worker";
+    int rc;
+
+    if (!o->join) {
+        err_set(err, 2, "no --join ENDPOINT");
+        return err_hint(err, "the endpoint that the coordinator listens on");
+    }
+    if (coroutines(o, &config.coroutines, err) < 0 || read_identities(o, &text, err) < 0)
+        return -1;
+    if (text.len) {
+        if (age_identities_new(buf_span(&text), &ids, err) < 0)
+            return err_prefix(err, "--identity");
+        age_identities_recipients(ids, &recipients);
+        age_identities_free(ids);
+        config.recipients = buf_span(&recipients);
+        config.identity_fd = identities_fd(&text);
+        crypto_zero(text.data, text.cap);
+    }
+    gethostname(host, sizeof(host) - 1);
+    config.name = o->name ? o->name : host;
+    if (o->roots.n)
+        memcpy(roots, o->roots.items, o->roots.n * sizeof(*roots));
+    config.roots = roots;
+    rc = serve(o, &config, err);
+    if (config.identity_fd >= 0)
+        close(config.identity_fd);
+    return rc;
+}
+
+static int run_stream(const struct options *o, struct err *err)
+{
+    AUTO_BUF text = BUF_INIT;
+    struct age_identities *ids = NULL;
+    AUTO_FREE struct span *to = xcalloc(o->recipients.n + 1, sizeof(*to));
+    int rc;
+
+    if (strcmp(o->stream, "encrypt") == 0) {
+        for (size_t i = 0; i < o->recipients.n; i++)
+            to[i] = span_str(o->recipients.items[i]);
+        return stream_encrypt(to, o->recipients.n, o->armor, err);
+    }
+    if (read_identities(o, &text, err) < 0 ||
+        age_identities_new(buf_span(&text), &ids, err) < 0)
+        return err_prefix(err, "--identity");
+    crypto_zero(text.data, text.cap);
+    rc = stream_decrypt(ids, err);
+    age_identities_free(ids);
+    return rc;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const files[] = { "/etc/tidemill/worker.conf", NULL };
+    const struct opt_sources sources = { "TIDEMILL", files };
+    struct options o = { 0 };
+    const char **args = NULL;
+    enum log_level level;
+    struct err err = { 0 };
+    size_t n_args = 0;
+    int rc;
+
+    if (argc > 1 && strcmp(argv[1], "--mill") == 0)
+        return mill_main(argc, argv);
+    signal(SIGPIPE, SIG_IGN);
+    crypto_init();
+    rc = opt_parse(tables, &sources, argc, argv, &o, &args, &n_args, &err);
+    if (rc == 0 && o.help) {
+        printf("usage: tidemill-worker --join ENDPOINT [--root DIR]...\n\n");
+        opt_help(table, stdout);
+        return 0;
+    }
+    if (rc == 0 && o.version) {
+        printf("tidemill-worker %s\n", TM_VERSION);
+        return 0;
+    }
+    if (rc == 0 && n_args)
+        rc = err_set(&err, 2, "unexpected argument '%s'", args[0]);
+    if (rc == 0) {
+        log_level_parse(o.log_level, &level);
+        log_init("tidemill-worker", level);
+        rc = o.stream ? run_stream(&o, &err) : run_node(&o, &err);
+    }
+    free(args);
+    opt_fini(tables, &o);
+    return rc < 0 ? complain(&err) : 0;
+}
