@@ -104,6 +104,11 @@ bool tm_is_embedded(const struct tm *tm);
 int tm_find_coordinator(const char *flag, char **ret_endpoint, char **ret_origin,
                         struct tm_error *err);
 
+/* Where one of tidemill's programs is ("tidemill-worker"): bin_dir, TIDEMILL_BIN_DIR,
+ * beside this program, beside this library, PATH. Caller frees *ret. */
+int tm_find_program(const char *program, const char *bin_dir, char **ret,
+                    struct tm_error *err);
+
 /* ---- `up`: coordinator and worker of this user, with an endpoint others find ---- */
 
 struct tm_up; /* two running programs */

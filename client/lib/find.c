@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "client/lib/internal.h"
+#include "client/lib/spawn.h"
 #include "client/lib/up.h"
 
 char *up_directory(void)
@@ -115,4 +116,13 @@ int tm_find_coordinator(const char *flag, char **ret_endpoint, char **ret_origin
     if (up_directory_is_own(dir, NULL) && up_listens(path))
         return found(endpoint, "tidemill up", ret_endpoint, ret_origin);
     return found(NULL, "embedded", ret_endpoint, ret_origin);
+}
+
+int tm_find_program(const char *program, const char *bin_dir, char **ret,
+                    struct tm_error *terr)
+{
+    struct err err = { 0 };
+    if (spawn_find(bin_dir, program, ret, &err) < 0)
+        return error_out(terr, &err);
+    return 0;
 }

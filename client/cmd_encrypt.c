@@ -1,0 +1,182 @@
+/* tidemill encrypt: files to age recipients. */
+#include <unistd.h>
+
+#include "base/agekey.h"
+#include "client/cmd.h"
+#include "client/outputs.h"
+#include "client/walk.h"
+
+enum { RECIPIENTS_MAX = 64, RECIPIENTS_FILE_MAX = MIB };
+
+struct options {
+    struct common common;
+    struct opt_list recipients, recipient_files;
+    const char *out, *output, *files_from;
+    bool recursive, armor, force, null_ended;
+};
+
+#define OFF(field) offsetof(struct options, field)
+static const struct opt table[] = {
+    { "recipient", 'r', OPT_LIST, OFF(recipients), "age1...", NULL, 0, 0, NULL,
+      "who may open the files; repeatable" },
+    { "recipients-file", 'R', OPT_LIST, OFF(recipient_files), "FILE", NULL, 0, 0, NULL,
+      "recipients, one a line; repeatable" },
+    { "recursive", 0, OPT_FLAG, OFF(recursive), NULL, NULL, 0, 0, NULL,
+      "walk directories" },
+    { "out", 'o', OPT_STR, OFF(out), "DIR", NULL, 0, 0, NULL,
+      "put the outputs here, not beside the inputs" },
+    { "output", 0, OPT_STR, OFF(output), "FILE", NULL, 0, 0, NULL,
+      "the output of the only input" },
+    { "armor", 0, OPT_FLAG, OFF(armor), NULL, NULL, 0, 0, NULL, "write text (PEM)" },
+    { "force", 0, OPT_FLAG, OFF(force), NULL, NULL, 0, 0, NULL,
+      "replace outputs that exist" },
+    { "files-from", 0, OPT_STR, OFF(files_from), "FILE", NULL, 0, 0, NULL,
+      "also the files listed here; - is standard input" },
+    { "null", '0', OPT_FLAG, OFF(null_ended), NULL, NULL, 0, 0, NULL,
+      "names in --files-from end with NUL" },
+    { 0 },
+};
+
+struct recipients {
+    char *list[RECIPIENTS_MAX];
+    size_t n;
+};
+
+static int recipient_add(struct recipients *r, const char *text, struct err *err)
+{
+    uint8_t key[AGEKEY_BYTES];
+
+    if (agekey_recipient_parse(span_str(text), key, err) < 0)
+        return -1;
+    if (r->n == RECIPIENTS_MAX)
+        return err_set(err, EXIT_USAGE, "more than %d recipients", RECIPIENTS_MAX);
+    r->list[r->n++] = xstrdup(text);
+    return 0;
+}
+
+static int recipient_file(struct recipients *r, const char *path, struct err *err)
+{
+    AUTO_BUF text = BUF_INIT;
+    unsigned line = 0;
+
+    if (cli_read_file(path, RECIPIENTS_FILE_MAX, &text, err) < 0)
+        return -1;
+    buf_str(&text);
+    for (char *at = (char *)text.data, *s; (s = strsep(&at, "\n"));) {
+        line++;
+        s[strcspn(s, "\r")] = 0;
+        if (!*s || *s == '#')
+            continue;
+        if (recipient_add(r, s, err) < 0)
+            return err_prefix(err, "%s:%u", path, line);
+    }
+    return 0;
+}
+
+static int recipients_of(const struct options *o, struct recipients *r, struct err *err)
+{
+    for (size_t i = 0; i < o->recipients.n; i++)
+        if (recipient_add(r, o->recipients.items[i], err) < 0)
+            return -1;
+    for (size_t i = 0; i < o->recipient_files.n; i++)
+        if (recipient_file(r, o->recipient_files.items[i], err) < 0)
+            return -1;
+    if (r->n)
+        return 0;
+    err_set(err, EXIT_USAGE, "no recipient");
+    return err_hint(err,
+                    "-r age1..., or -R FILE; tidemill key identity FILE makes a key");
+}
+
+static int stream(const struct options *o, const struct recipients *r)
+{
+    const char *args[2 * RECIPIENTS_MAX + 2];
+    size_t n = 0;
+
+    if (!o->armor && isatty(STDOUT_FILENO)) {
+        struct err err = { 0 };
+        err_set(&err, EXIT_USAGE, "refusing to write binary to a terminal");
+        err_hint(&err, "redirect it, or --armor");
+        return cli_error(&err);
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        args[n++] = "--recipient";
+        args[n++] = r->list[i];
+    }
+    if (o->armor)
+        args[n++] = "--armor";
+    args[n] = NULL;
+    return stream_run("encrypt", args, SPAN_NONE);
+}
+
+static int encrypt(const struct options *o, const struct recipients *r,
+                   const char *const *args, size_t n, int argc, char **argv)
+{
+    struct run run = { 0 };
+    struct tm_open_options open = { 0 };
+    struct tm_job_spec spec = { .command = "encrypt",
+                                .source = TM_SOURCE_PATH,
+                                .transform = TM_TRANSFORM_ENCRYPT,
+                                .recipients = (const char *const *)r->list,
+                                .n_recipients = r->n,
+                                .sink = TM_SINK_FILE,
+                                .algos = TM_BIT(TM_SHA256),
+                                .out_algos = TM_BIT(TM_SHA256),
+                                .armor = o->armor,
+                                .force = o->force };
+    AUTO_BUF key = BUF_INIT;
+    AUTO_FREE char *cwd = walk_absolute(".");
+
+    buf_printf(&key, "%s", cwd);
+    for (int i = 0; i < argc; i++)
+        buf_add(&key, argv[i], strlen(argv[i]) + 1);
+    int code = run_begin(&run, &open, &spec, &key);
+    if (code)
+        return code;
+    struct outputs outputs = {
+        .run = &run, .dir = o->out, .file = o->output, .add_age = true
+    };
+    struct feed feed = { .run = &run,
+                         .recursive = o->recursive,
+                         .files_from = o->files_from,
+                         .null_ended = o->null_ended,
+                         .input = outputs_add,
+                         .arg = &outputs };
+    feed_paths(&feed, args, n);
+    code = run_end(&run);
+    outputs_fini(&outputs);
+    feed_fini(&feed);
+    return code;
+}
+
+int cmd_encrypt(int argc, char **argv)
+{
+    struct options o = { 0 };
+    struct recipients r = { .n = 0 };
+    const char **args = NULL;
+    struct err err = { 0 };
+    size_t n = 0;
+    int code = 0;
+
+    if (cli_parse(cli_command("encrypt"), table, argc, argv, &o, &args, &n, &code) == 0) {
+        if (n == 0 && !o.files_from) {
+            err_set(&err, EXIT_USAGE, "nothing to encrypt");
+            err_hint(&err, "tidemill encrypt -r age1... PATH..., or - as a stream");
+        } else if (o.output && (n != 1 || o.files_from || o.recursive)) {
+            err_set(&err, EXIT_USAGE, "--output is for one input; -o DIR is for many");
+        } else {
+            recipients_of(&o, &r, &err);
+        }
+        if (err.code)
+            code = cli_error(&err);
+        else if (n == 1 && strcmp(args[0], "-") == 0)
+            code = stream(&o, &r);
+        else
+            code = encrypt(&o, &r, args, n, argc, argv);
+    }
+    for (size_t i = 0; i < r.n; i++)
+        free(r.list[i]);
+    free(args);
+    opt_fini((const struct opt *const[]){ cli_common, table, NULL }, &o);
+    return code;
+}

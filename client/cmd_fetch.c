@@ -1,0 +1,246 @@
+/* tidemill fetch: URLs to files, digests, or standard output. */
+#include <errno.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/agekey.h"
+#include "client/cmd.h"
+#include "client/feed.h"
+#include "client/manifest.h"
+#include "client/names.h"
+#include "client/walk.h"
+
+struct options {
+    struct common common;
+    struct opt_list lists, recipients;
+    const char *out, *hash, *ca_file;
+    int64_t timeout_ns, connect_timeout_ns, stall_ns, max_size, per_host;
+    double rate;
+    bool force;
+};
+
+#define OFF(field) offsetof(struct options, field)
+static const struct opt table[] = {
+    { "input", 'i', OPT_LIST, OFF(lists), "FILE", NULL, 0, 0, NULL,
+      "also the URLs listed here, one a line; - is standard input" },
+    { "out", 'o', OPT_STR, OFF(out), "DIR", NULL, 0, 0, NULL,
+      "store bodies as DIR/HOST/PATH" },
+    { "hash", 0, OPT_STR, OFF(hash), "LIST", NULL, 0, 0, NULL,
+      "print digests: md5 sha1 sha256 sha512 blake2b" },
+    { "recipient", 'r', OPT_LIST, OFF(recipients), "age1...", NULL, 0, 0, NULL,
+      "with -o: encrypt what is stored; repeatable" },
+    { "timeout", 0, OPT_DURATION, OFF(timeout_ns), "TIME", NULL, 0, 0, NULL,
+      "for a whole transfer" },
+    { "connect-timeout", 0, OPT_DURATION, OFF(connect_timeout_ns), "TIME", "10s", 1, 0,
+      NULL, "for a connection" },
+    { "stall", 0, OPT_DURATION, OFF(stall_ns), "TIME", "30s", 1, 0, NULL,
+      "a transfer without a byte for so long fails" },
+    { "max-size", 0, OPT_SIZE, OFF(max_size), "SIZE", "0", 0, 0, NULL,
+      "larger bodies fail" },
+    { "per-host", 0, OPT_INT, OFF(per_host), "N", "8", 1, 1024, NULL,
+      "transfers at once from one server" },
+    { "rate", 0, OPT_RATE, OFF(rate), "N/s", NULL, 0, 0, NULL,
+      "new transfers a second from one server" },
+    { "ca-file", 0, OPT_STR, OFF(ca_file), "FILE", NULL, 0, 0, NULL,
+      "trust these certificates instead of the system's" },
+    { "force", 0, OPT_FLAG, OFF(force), NULL, NULL, 0, 0, NULL,
+      "replace files that exist" },
+    { 0 },
+};
+
+struct fetching {
+    const struct options *o;
+    struct run run;
+    const char *list; /* being read */
+    const char *suffix;
+    char *out_abs, *temp; /* temp: one body on its way to standard output */
+};
+
+static int add_url(struct fetching *f, const char *url)
+{
+    AUTO_FREE char *name = NULL, *out = NULL;
+    struct tm_input in = { .url = url };
+
+    if (names_of_url(span_str(url), f->suffix, &name) < 0) {
+        AUTO_FREE char *why = xasprintf("not an http or https URL");
+        run_refuse(&f->run, url, why);
+        return f->run.stop ? -1 : 0;
+    }
+    if (f->out_abs)
+        in.out = out = xasprintf("%s/%s", f->out_abs, name);
+    else if (f->temp)
+        in.out = f->temp;
+    return run_add(&f->run, &in);
+}
+
+static int on_line(void *arg, const char *text, size_t len, size_t line)
+{
+    struct fetching *f = arg;
+    AUTO_FREE char *url = xstrdup(text);
+    AUTO_FREE char *name = NULL;
+
+    while (len && (url[len - 1] == '\r' || url[len - 1] == ' ' || url[len - 1] == '\t'))
+        url[--len] = 0;
+    if (len == 0 || url[0] == '#')
+        return 0;
+    if (names_of_url(span_str(url), "", &name) < 0) {
+        AUTO_FREE char *where = xasprintf("%s:%zu", f->list, line);
+        AUTO_FREE char *why = xasprintf("not an http or https URL: '%s'", url);
+        run_refuse(&f->run, where, why);
+        return f->run.stop ? -1 : 0;
+    }
+    return add_url(f, url);
+}
+
+static int feed(struct fetching *f, const char *const *urls, size_t n)
+{
+    struct err err = { 0 };
+
+    for (size_t i = 0; i < n; i++)
+        if (add_url(f, urls[i]) != 0)
+            return -1;
+    for (size_t i = 0; i < f->o->lists.n; i++) {
+        f->list = f->o->lists.items[i];
+        if (feed_list(f->list, false, on_line, f, &err) != 0) {
+            if (err.code && !f->run.stop)
+                f->run.stop = cli_error(&err);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* One body of any length to standard output, by way of a private file. */
+static int temp_new(struct fetching *f, struct err *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    int fd;
+
+    f->temp = xasprintf("%s/tidemill-body.XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp");
+    fd = mkstemp(f->temp);
+    if (fd < 0)
+        return err_sys(err, EXIT_ERROR, "%s", f->temp);
+    close(fd);
+    return 0;
+}
+
+static int temp_copy(const char *path)
+{
+    FILE *in = fopen(path, "re");
+    char chunk[64 * KIB];
+    struct err err = { 0 };
+    size_t n;
+
+    while (in && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
+        if (fwrite(chunk, 1, n, stdout) != n)
+            break;
+    if (!in || ferror(in) || fflush(stdout) != 0 || ferror(stdout))
+        err_sys(&err, EXIT_ERROR, "cannot write to standard output");
+    if (in)
+        fclose(in);
+    return err.code ? cli_error(&err) : EXIT_OK;
+}
+
+static int check(const struct options *o, size_t n, struct err *err)
+{
+    uint8_t key[AGEKEY_BYTES];
+
+    if (n == 0 && o->lists.n == 0) {
+        err_set(err, EXIT_USAGE, "nothing to fetch");
+        return err_hint(err, "tidemill fetch URL..., or -i FILE");
+    }
+    if (!o->out && !o->hash && (n != 1 || o->lists.n)) {
+        err_set(err, EXIT_USAGE, "where shall the bodies go?");
+        return err_hint(err, "-o DIR stores them, --hash sha256 digests and drops them");
+    }
+    if (o->recipients.n && !o->out)
+        return err_set(err, EXIT_USAGE, "-r needs -o DIR");
+    for (size_t i = 0; i < o->recipients.n; i++)
+        if (agekey_recipient_parse(span_str(o->recipients.items[i]), key, err) < 0)
+            return -1;
+    return 0;
+}
+
+static int fetch(const struct options *o, const char *const *urls, size_t n, int argc,
+                 char **argv)
+{
+    struct fetching f = { .o = o, .suffix = o->recipients.n ? ".age" : "" };
+    struct tm_open_options open = { 0 };
+    AUTO_FREE char *ca = o->ca_file ? walk_absolute(o->ca_file) : NULL;
+    struct tm_job_spec spec = { .command = "fetch",
+                                .source = TM_SOURCE_URL,
+                                .sink = o->out ? TM_SINK_FILE : TM_SINK_NONE,
+                                .force = o->force };
+    AUTO_FREE char *cwd = walk_absolute(".");
+    AUTO_BUF key = BUF_INIT;
+    struct err err = { 0 };
+    uint32_t algos = 0;
+    int code;
+
+    if (o->hash && manifest_algos_parse(o->hash, &algos, &err) < 0)
+        return cli_error(&err);
+    spec.algos = algos;
+    if (o->recipients.n) {
+        spec.transform = TM_TRANSFORM_ENCRYPT;
+        spec.recipients = o->recipients.items;
+        spec.n_recipients = o->recipients.n;
+        spec.out_algos = algos;
+    }
+    spec.connect_timeout_ns = o->connect_timeout_ns;
+    spec.stall_timeout_ns = o->stall_ns;
+    spec.transfer_timeout_ns = o->timeout_ns;
+    spec.max_bytes = (uint64_t)o->max_size;
+    spec.per_host = (uint32_t)o->per_host;
+    spec.rate = o->rate;
+    spec.ca_file = ca;
+    if (!o->out && !o->hash) {
+        AUTO_FREE char *endpoint = NULL, *origin = NULL;
+        struct tm_error terr = { 0 };
+        if (tm_find_coordinator(o->common.coordinator, &endpoint, &origin, &terr) < 0)
+            return cli_tm_error(&terr);
+        spec.sink = TM_SINK_RETURN; /* a worker elsewhere cannot write here */
+        if (!endpoint) {
+            spec.sink = TM_SINK_FILE;
+            spec.force = true;
+            if (temp_new(&f, &err) < 0)
+                return cli_error(&err);
+        }
+        f.run.present.to_stdout = true;
+    }
+    if (o->out) {
+        f.out_abs = walk_absolute(o->out);
+        f.run.present.out_dir = xstrdup(o->out);
+        f.run.present.out_abs = xstrdup(f.out_abs);
+    }
+    buf_printf(&key, "%s", cwd);
+    for (int i = 0; i < argc; i++)
+        buf_add(&key, argv[i], strlen(argv[i]) + 1);
+    code = run_begin(&f.run, &open, &spec, &key);
+    if (code == 0) {
+        feed(&f, urls, n);
+        code = run_end(&f.run);
+    }
+    if (code == 0 && f.temp && !o->common.json)
+        code = temp_copy(f.temp);
+    if (f.temp)
+        unlink(f.temp);
+    free(f.temp);
+    free(f.out_abs);
+    return code;
+}
+
+int cmd_fetch(int argc, char **argv)
+{
+    struct options o = { 0 };
+    const char **args = NULL;
+    struct err err = { 0 };
+    size_t n = 0;
+    int code = 0;
+
+    if (cli_parse(cli_command("fetch"), table, argc, argv, &o, &args, &n, &code) == 0) {
+        code = check(&o, n, &err) < 0 ? cli_error(&err) : fetch(&o, args, n, argc, argv);
+    }
+    free(args);
+    opt_fini((const struct opt *const[]){ cli_common, table, NULL }, &o);
+    return code;
+}

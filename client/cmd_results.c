@@ -1,0 +1,223 @@
+/* tidemill results, wait and watch: jobs that this or another process submitted. */
+#include "base/clock.h"
+#include "client/cmd.h"
+#include "client/progress.h"
+#include "client/run.h"
+
+struct options {
+    struct common common;
+    const char *out;
+    int64_t timeout_ns;
+    bool follow, failed, order;
+};
+
+#define OFF(field) offsetof(struct options, field)
+static const struct opt results_table[] = {
+    { "follow", 0, OPT_FLAG, OFF(follow), NULL, NULL, 0, 0, NULL,
+      "wait for what is not there yet" },
+    { "failed", 0, OPT_FLAG, OFF(failed), NULL, NULL, 0, 0, NULL, "only what failed" },
+    { "keep-order", 'k', OPT_FLAG, OFF(order), NULL, NULL, 0, 0, NULL,
+      "in the order of the inputs" },
+    { "out", 'o', OPT_STR, OFF(out), "DIR", NULL, 0, 0, NULL,
+      "write manifests: DIR/SHA256SUMS ..." },
+    { 0 },
+};
+static const struct opt wait_table[] = {
+    { "timeout", 0, OPT_DURATION, OFF(timeout_ns), "TIME", NULL, 0, 0, NULL,
+      "exit with 7 after so long" },
+    { 0 },
+};
+
+static int usage(const char *text)
+{
+    struct err err = { 0 };
+
+    err_set(&err, EXIT_USAGE, "%s", text);
+    err_hint(&err, "a job is j41, 41, last, 3-5 or all; tidemill job ls lists them");
+    return cli_error(&err);
+}
+
+static int code_of(const struct tm_job_status *st)
+{
+    if (st->state == TM_JOB_CANCELLED || st->state == TM_ABANDONED)
+        return EXIT_CANCELLED;
+    return st->counts.failed || st->counts.quarantined || st->counts.cancelled
+               ? EXIT_SOME_FAILED
+               : EXIT_OK;
+}
+
+/* ---- results ---- */
+
+/* The records that are there now, not those still to come. */
+static int print_now(struct run *run)
+{
+    struct tm_job_status st;
+    struct tm_error err = { 0 };
+    struct tm_result r;
+    uint64_t want;
+    int rc = 1;
+
+    if (tm_job_status(run->job, &st, &err) < 0)
+        return cli_tm_error(&err);
+    want = st.counts.ok + st.counts.failed + st.counts.quarantined + st.counts.cancelled;
+    while (rc == 1 && tm_cursor(run->job) < want)
+        if ((rc = tm_next(run->job, &r, TM_FOREVER, &err)) == 1)
+            present_result(&run->present, &r);
+    while (rc == 1 && (rc = tm_next(run->job, &r, 0, &err)) == 1)
+        present_result(&run->present, &r);
+    if (rc == -1 || present_end(&run->present, &err) < 0)
+        return cli_tm_error(&err);
+    return code_of(&st);
+}
+
+static int print_one(struct run *run, const struct options *o, uint64_t id)
+{
+    struct tm_job_spec spec;
+    struct tm_job_status st;
+    struct tm_error err = { 0 };
+    unsigned flags =
+        TM_INPUTS | (o->order ? TM_TASK_ORDER : 0) | (o->failed ? TM_FAILED_ONLY : 0);
+    int code;
+
+    if (tm_attach(run->open.tm, id, &run->job, &err) < 0 ||
+        tm_job_describe(run->job, &spec, &err) < 0 ||
+        present_of_job(&spec, &run->present, &err) < 0)
+        return cli_tm_error(&err);
+    run->present.json = o->common.json;
+    run->present.manifest_dir = o->out ? xstrdup(o->out) : NULL;
+    if (tm_job_status(run->job, &st, &err) < 0 || tm_follow(run->job, 0, flags, &err) < 0)
+        return cli_tm_error(&err);
+    if (!st.ended && !o->follow)
+        return print_now(run);
+    run->draining = true;
+    code = run_end(run);
+    return code;
+}
+
+int cmd_results(int argc, char **argv)
+{
+    struct options o = { 0 };
+    struct run run = { 0 };
+    const char **args = NULL;
+    struct tm_error err = { 0 };
+    size_t n = 0, n_ids = 0;
+    uint64_t *ids = NULL;
+    int code = 0;
+
+    if (cli_parse(cli_command("results"), results_table, argc, argv, &o, &args, &n,
+                  &code) == 0) {
+        if (n != 1)
+            code = usage("whose results?");
+        else if (cli_open_cluster("tidemill results", &run.open, &err) < 0 ||
+                 cli_select(run.open.tm, args[0], &ids, &n_ids, &err) < 0)
+            code = cli_tm_error(&err);
+        else if (n_ids != 1)
+            code = usage("one job at a time");
+        else
+            code = print_one(&run, &o, ids[0]);
+        if (run.open.tm) {
+            tm_job_free(run.job);
+            cli_close(&run.open);
+            present_fini(&run.present);
+        }
+    }
+    free(ids);
+    free(args);
+    opt_fini((const struct opt *const[]){ cli_common, results_table, NULL }, &o);
+    return code;
+}
+
+/* ---- wait, watch ---- */
+
+static void say_end(uint64_t id, const struct tm_counts *c)
+{
+    uint64_t bad = c->failed + c->quarantined + c->cancelled;
+    char ok[32], failed[32];
+
+    if (bad)
+        cli_note("j%llu: %s ok, %s failed (tidemill results j%llu --failed)",
+                 (unsigned long long)id, cli_count(c->ok, ok), cli_count(bad, failed),
+                 (unsigned long long)id);
+    else if (cli_common_now()->verbose)
+        cli_note("j%llu: %s ok", (unsigned long long)id, cli_count(c->ok, ok));
+}
+
+/* Waits for one job; shows its progress meanwhile when asked to. */
+static int wait_one(struct tm *tm, uint64_t id, int64_t until_ns, bool watch)
+{
+    struct tm_job *job = NULL;
+    struct tm_job_status st;
+    struct tm_error err = { 0 };
+    struct progress *progress = NULL;
+    int rc = tm_attach(tm, id, &job, &err);
+
+    if (rc == 0 && watch)
+        progress = progress_new(cli_common_now(), "job");
+    while (rc == 0) {
+        int64_t left = until_ns ? until_ns - clock_mono_ns() : TM_FOREVER;
+        rc = tm_job_wait(job, MAX(0, watch ? MIN(left, 200 * NS_PER_MS) : left), &st,
+                         &err);
+        progress_show(progress, job, rc == 0);
+        if (rc != TM_AGAIN)
+            break;
+        rc = until_ns && clock_mono_ns() >= until_ns ? TM_AGAIN : 0;
+    }
+    progress_free(progress);
+    tm_job_free(job);
+    if (rc == TM_AGAIN) {
+        cli_note("j%llu: still running", (unsigned long long)id);
+        return EXIT_STILL_RUNNING;
+    }
+    if (rc < 0)
+        return cli_tm_error(&err);
+    say_end(id, &st.counts);
+    return code_of(&st);
+}
+
+static int wait_all(int argc, char **argv, const char *name, bool watch)
+{
+    struct options o = { 0 };
+    struct opened opened = { 0 };
+    const char **args = NULL;
+    struct tm_error err = { 0 };
+    size_t n = 0;
+    int code = 0;
+
+    if (cli_parse(cli_command(name), wait_table, argc, argv, &o, &args, &n, &code) < 0)
+        goto out;
+    if (n == 0) {
+        code = usage("which job?");
+        goto out;
+    }
+    if (cli_open_cluster(name, &opened, &err) < 0) {
+        code = cli_tm_error(&err);
+        goto out;
+    }
+    int64_t until = o.timeout_ns ? clock_mono_ns() + o.timeout_ns : 0;
+    for (size_t i = 0; i < n && code != EXIT_STILL_RUNNING; i++) {
+        uint64_t *ids;
+        size_t n_ids;
+        if (cli_select(opened.tm, args[i], &ids, &n_ids, &err) < 0) {
+            code = cli_tm_error(&err);
+            break;
+        }
+        for (size_t k = 0; k < n_ids && code != EXIT_STILL_RUNNING; k++)
+            code = MAX(code, wait_one(opened.tm, ids[k], until, watch));
+        free(ids);
+    }
+out:
+    cli_close(&opened);
+    free(args);
+    opt_fini((const struct opt *const[]){ cli_common, wait_table, NULL }, &o);
+    return code;
+}
+
+int cmd_wait(int argc, char **argv)
+{
+    return wait_all(argc, argv, "wait", false);
+}
+
+int cmd_watch(int argc, char **argv)
+{
+    return wait_all(argc, argv, "watch", true);
+}

@@ -1,0 +1,87 @@
+/* tidemill up: a coordinator and a worker of this user, in the foreground. */
+#include <signal.h>
+
+#include "client/cmd.h"
+
+struct options {
+    struct common common;
+    const char *listen;
+    struct opt_list roots, identities;
+    int64_t coroutines;
+};
+
+#define OFF(field) offsetof(struct options, field)
+static const struct opt table[] = {
+    { "listen", 0, OPT_STR, OFF(listen), "ENDPOINT", NULL, 0, 0, NULL,
+      "instead of your own socket" },
+    { "root", 0, OPT_LIST, OFF(roots), "DIR[:ro]", NULL, 0, 0, NULL,
+      "what the worker may use; / by default; repeatable" },
+    { "coroutines", 0, OPT_INT, OFF(coroutines), "N", "0", 0, 100000, NULL,
+      "transfers at once; 0 = the worker's default" },
+    { "identity", 'i', OPT_LIST, OFF(identities), "FILE", NULL, 0, 0, NULL,
+      "age identities the worker may decrypt with; repeatable" },
+    { 0 },
+};
+
+static volatile sig_atomic_t ending;
+
+static void on_signal(int signo)
+{
+    (void)signo;
+    ending = 1;
+}
+
+static int serve(const struct options *o, const struct tm_up_options *opts)
+{
+    struct sigaction act = { .sa_handler = on_signal };
+    struct tm_error err = { 0 };
+    struct tm_up *up;
+    int rc;
+
+    (void)o;
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    if (tm_up_start(opts, &up, &err) < 0)
+        return cli_tm_error(&err);
+    fprintf(stderr, "tidemill: up: %s\n", tm_up_endpoint(up));
+    do
+        rc = tm_up_wait(up, TM_FOREVER, &err);
+    while (rc == TM_AGAIN && !ending);
+    tm_up_stop(up);
+    return rc == TM_AGAIN ? EXIT_OK : cli_tm_error(&err);
+}
+
+int cmd_up(int argc, char **argv)
+{
+    struct options o = { 0 };
+    AUTO_BUF identities = BUF_INIT;
+    const char **args = NULL, **roots = NULL;
+    struct err err = { 0 };
+    size_t n = 0;
+    int code = 0;
+
+    if (cli_parse(cli_command("up"), table, argc, argv, &o, &args, &n, &code) == 0) {
+        for (size_t i = 0; i < o.identities.n && !err.code; i++) {
+            cli_read_file(o.identities.items[i], MIB, &identities, &err);
+            buf_add_u8(&identities, '\n');
+        }
+        if (n)
+            err_set(&err, EXIT_USAGE, "unexpected argument '%s'", args[0]);
+        roots = xcalloc(o.roots.n + 1, sizeof(*roots));
+        for (size_t i = 0; i < o.roots.n; i++)
+            roots[i] = o.roots.items[i];
+        struct tm_up_options opts = { .listen = o.listen,
+                                      .state_dir = o.common.state,
+                                      .roots = o.roots.n ? roots : NULL,
+                                      .procs = (uint32_t)o.common.procs,
+                                      .coroutines = (uint32_t)o.coroutines,
+                                      .identity =
+                                          identities.len > 1 ? identities.data : NULL,
+                                      .identity_len = identities.len };
+        code = err.code ? cli_error(&err) : serve(&o, &opts);
+    }
+    free(roots);
+    free(args);
+    opt_fini((const struct opt *const[]){ cli_common, table, NULL }, &o);
+    return code;
+}

@@ -1,0 +1,29 @@
+/* The inputs of a command: what the user named, walked where asked for, or listed in a
+ * file. Gives each to a callback; knows nothing of ops. */
+#ifndef CLIENT_FEED_H
+#define CLIENT_FEED_H
+
+#include "client/run.h"
+
+struct feed {
+    struct run *run;
+    bool recursive;
+    const char *files_from; /* a file, "-" = standard input; NULL = none */
+    bool null_ended;        /* names in it end with NUL, not newline */
+    /* One input: shown as the user wrote it (or below what he wrote); abs: its absolute
+     * path; root and below: as in walk.h. Non-zero ends the feeding. */
+    int (*input)(void *arg, const char *shown, const char *abs, const char *root,
+                 const char *below, uint64_t size);
+    void *arg;
+    char *spooled; /* owned: standard input as a file, removed by feed_fini */
+};
+
+/* -1: the run is over. Errors of single inputs are told through run_refuse. */
+int feed_paths(struct feed *f, const char *const *paths, size_t n);
+void feed_fini(struct feed *f);
+/* Each line (or NUL-ended name) of a list; fn returning non-zero ends it. */
+int feed_list(const char *path, bool null_ended,
+              int (*fn)(void *arg, const char *item, size_t len, size_t line), void *arg,
+              struct err *err);
+
+#endif

@@ -1,0 +1,84 @@
+/* tidemill: the table of commands. */
+#include <signal.h>
+#include <string.h>
+
+#include "base/crypto.h"
+#include "base/nearest.h"
+#include "client/cmd.h"
+
+const struct command commands[] = {
+    { "hash", "[OPTIONS] PATH...", "Print digests of files, or check them (-c)",
+      cmd_hash },
+    { "encrypt", "-r RECIPIENT [OPTIONS] PATH...", "Encrypt files to age recipients",
+      cmd_encrypt },
+    { "decrypt", "-i IDENTITY [OPTIONS] PATH...", "Decrypt age files", cmd_decrypt },
+    { "fetch", "[OPTIONS] URL...", "Fetch URLs, digest and store what comes", cmd_fetch },
+    { "wait", "JOB...", "Wait until jobs have ended", cmd_wait },
+    { "results", "JOB", "Print a job's results as its command would have", cmd_results },
+    { "watch", "JOB", "Show a job's progress until it ends", cmd_watch },
+    { "job", "ls | show JOB | cancel JOB...", "List, show or cancel jobs", cmd_job },
+    { "node", "ls", "List the cluster's nodes", cmd_node },
+    { "key", "identity FILE | recipient FILE", "Make an age identity, show its recipient",
+      cmd_key },
+    { "up", "[OPTIONS]", "Run a coordinator and a worker of your own here", cmd_up },
+    { "version", "", "Print the version", cmd_version },
+    { "help", "[COMMAND]", "Print this text, or a command's", cmd_help },
+    { NULL, NULL, NULL, NULL },
+};
+
+int cmd_version(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    printf("tidemill %s\n", TM_VERSION);
+    return EXIT_OK;
+}
+
+static int unknown(const char *name)
+{
+    const char *names[64];
+    size_t n = 0;
+    struct err err = { 0 };
+
+    for (const struct command *c = commands; c->name; c++)
+        names[n++] = c->name;
+    const char *near = nearest(name, names, n);
+    err_set(&err, EXIT_USAGE, "unknown command '%s'", name);
+    if (near)
+        err_hint(&err, "did you mean '%s'?", near);
+    else
+        err_hint(&err, "tidemill help lists the commands");
+    return cli_error(&err);
+}
+
+int cmd_help(int argc, char **argv)
+{
+    if (argc > 1) {
+        const struct command *c = cli_command(argv[1]);
+        char *help[] = { argv[1], "--help", NULL };
+        return c ? c->run(2, help) : unknown(argv[1]);
+    }
+    printf("tidemill hashes, encrypts, decrypts and fetches: on this machine, or on a "
+           "cluster.\n\nusage: tidemill COMMAND [OPTIONS] ...\n\n");
+    for (const struct command *c = commands; c->name; c++)
+        printf("  %-8s  %s\n", c->name, c->summary);
+    printf("\ntidemill help COMMAND tells its options.\n");
+    return EXIT_OK;
+}
+
+int main(int argc, char **argv)
+{
+    const struct command *c;
+
+    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of its write */
+    crypto_init();
+    if (argc < 2) {
+        cmd_help(1, argv);
+        return EXIT_USAGE;
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return cmd_help(1, argv);
+    if (strcmp(argv[1], "--version") == 0)
+        return cmd_version(1, argv);
+    c = cli_command(argv[1]);
+    return c ? c->run(argc - 1, argv + 1) : unknown(argv[1]);
+}

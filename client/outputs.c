@@ -1,0 +1,129 @@
+#include "client/outputs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#include "client/names.h"
+#include "client/walk.h"
+
+extern char **environ;
+
+struct output_name {
+    char *path;
+    UT_hash_handle hh;
+};
+
+/* False: another input goes to this path already. */
+static bool claim(struct outputs *o, const char *path)
+{
+    struct output_name *name;
+
+    HASH_FIND_STR(o->names, path, name);
+    if (name)
+        return false;
+    name = xcalloc(1, sizeof(*name));
+    name->path = xstrdup(path);
+    HASH_ADD_KEYPTR(hh, o->names, name->path, strlen(name->path), name);
+    return true;
+}
+
+/* The output of one input as the user would write it; NULL with *why. Caller frees. */
+static char *target(struct outputs *o, const char *root, const char *below,
+                    const char **why)
+{
+    AUTO_FREE char *base = NULL;
+    char *name;
+
+    if (o->file) {
+        *why = "--output is for one input only";
+        if (o->used)
+            return NULL;
+        o->used = true;
+        return xstrdup(o->file);
+    }
+    base = names_target(o->dir, root, below);
+    name = o->add_age ? names_add_age(base) : names_drop_age(base);
+    *why = "its name does not end in .age (--output names the file)";
+    return name;
+}
+
+int outputs_add(void *arg, const char *shown, const char *abs, const char *root,
+                const char *below, uint64_t size)
+{
+    struct outputs *o = arg;
+    const char *why = NULL;
+    AUTO_FREE char *name = target(o, root, below, &why);
+    AUTO_FREE char *out = name ? walk_absolute(name) : NULL;
+
+    if (!out) {
+        run_refuse(o->run, shown, why);
+        return o->run->stop ? -1 : 0;
+    }
+    if (!claim(o, out)) {
+        AUTO_FREE char *text = xasprintf("another input goes to %s too", name);
+        run_refuse(o->run, shown, text);
+        return o->run->stop ? -1 : 0;
+    }
+    struct tm_input in = { .path = abs, .shown = shown, .out = out, .size = size };
+    return run_add(o->run, &in);
+}
+
+void outputs_fini(struct outputs *o)
+{
+    struct output_name *name, *tmp;
+
+    HASH_ITER (hh, o->names, name, tmp) {
+        HASH_DEL(o->names, name);
+        free(name->path);
+        free(name);
+    }
+}
+
+static int wait_for(pid_t pid)
+{
+    int status = 0;
+
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_ERROR;
+}
+
+int stream_run(const char *op, const char *const *args, struct span identity)
+{
+    const char *argv[512] = { "tidemill-worker", "--stream", op };
+    AUTO_FREE char *path = NULL;
+    char fd_text[16];
+    struct tm_error err = { 0 };
+    size_t n = 3;
+    pid_t pid;
+    int fd = -1, rc;
+
+    if (tm_find_program("tidemill-worker", NULL, &path, &err) < 0)
+        return cli_tm_error(&err);
+    for (; *args && n < ARRAY_LEN(argv) - 3; args++)
+        argv[n++] = *args;
+    if (identity.len) { /* never in arguments or environment */
+        fd = memfd_create("tidemill-identity", 0);
+        CHECK(fd >= 0 && write(fd, identity.data, identity.len) == (ssize_t)identity.len);
+        snprintf(fd_text, sizeof(fd_text), "%d", fd);
+        argv[n++] = "--identity-fd";
+        argv[n++] = fd_text;
+    }
+    argv[n] = NULL;
+    rc = posix_spawn(&pid, path, NULL, NULL, (char **)argv, environ);
+    if (fd >= 0)
+        close(fd);
+    if (rc != 0) {
+        struct err e = { 0 };
+        errno = rc;
+        err_sys(&e, EXIT_ERROR, "cannot start %s", path);
+        return cli_error(&e);
+    }
+    return wait_for(pid);
+}

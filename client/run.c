@@ -1,0 +1,354 @@
+#include "client/run.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#include "base/crypto.h"
+#include "client/progress.h"
+
+enum { DRAIN_EVERY = 256 };
+
+/* ---- Ctrl-C ---- */
+
+static struct tm *interrupt_tm;
+static volatile sig_atomic_t interrupts;
+
+static void on_interrupt(int signo)
+{
+    (void)signo;
+    interrupts++;
+    if (interrupt_tm)
+        tm_interrupt(interrupt_tm);
+}
+
+static void catch_interrupts(struct tm *tm)
+{
+    struct sigaction act = { .sa_handler = on_interrupt };
+
+    interrupt_tm = tm;
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+}
+
+/* Says how to come back, and which exit code that is. */
+static int interrupted(struct run *run)
+{
+    unsigned long long id = tm_job_id(run->job);
+
+    run->stop = EXIT_STILL_RUNNING;
+    if (run->open.endpoint) {
+        fprintf(stderr, "tidemill: detached; j%llu goes on%s\n", id,
+                run->draining ? ""
+                              : " with the inputs it has, once it is submitted again");
+        fprintf(stderr,
+                "  to come back: tidemill watch j%llu; its results: tidemill "
+                "results j%llu\n",
+                id, id);
+    } else if (cli_common_now()->state) {
+        fprintf(stderr, "tidemill: stopped; the same command goes on from here\n");
+    } else {
+        fprintf(stderr, "tidemill: stopped; with --state DIR it could be gone on with\n");
+        run->stop = EXIT_CANCELLED;
+    }
+    return -1;
+}
+
+/* ---- what an earlier run had accepted ---- */
+
+struct seen_input {
+    uint8_t digest[16];
+    UT_hash_handle hh;
+};
+struct seen {
+    struct seen_input *set;
+    uint64_t n, left; /* left: accepted, but not yet seen */
+};
+
+static void input_digest(struct span path, struct span url, struct span data,
+                         uint8_t out[16])
+{
+    struct span parts[] = { path, SPAN_LIT("\0u"), url, SPAN_LIT("\0b"), data };
+    crypto_chunk_digest(parts, ARRAY_LEN(parts), out);
+}
+
+static void seen_add(struct seen *s, const struct tm_result *r)
+{
+    struct seen_input *in = xcalloc(1, sizeof(*in));
+
+    input_digest(span_of(r->path.data, r->path.len), span_of(r->url.data, r->url.len),
+                 span_of(r->data.data, r->data.len), in->digest);
+    HASH_ADD(hh, s->set, digest, sizeof(in->digest), in);
+    if (s->left)
+        s->left--;
+}
+
+static bool seen_has(const struct seen *s, const struct tm_input *in)
+{
+    struct seen_input *found;
+    uint8_t digest[16];
+
+    input_digest(span_str(in->path), span_str(in->url), span_of(in->data, in->data_len),
+                 digest);
+    HASH_FIND(hh, s->set, digest, sizeof(digest), found);
+    return found != NULL;
+}
+
+static void seen_free(struct seen *s)
+{
+    struct seen_input *in, *tmp;
+
+    if (!s)
+        return;
+    HASH_ITER (hh, s->set, in, tmp) {
+        HASH_DEL(s->set, in);
+        free(in);
+    }
+    free(s);
+}
+
+/* ---- results ---- */
+
+static void take(struct run *run, const struct tm_result *r)
+{
+    if (run->seen)
+        seen_add(run->seen, r);
+    if (run->on_result)
+        run->on_result(run->arg, r);
+    else
+        present_result(&run->present, r);
+}
+
+/* Prints what is there; waits for the first at most timeout_ns. 1 = more may come, 0 =
+ * that was all of the job, -1 = over. */
+static int drain(struct run *run, int64_t timeout_ns)
+{
+    struct tm_result r;
+    struct tm_error err = { 0 };
+    int rc;
+
+    while ((rc = tm_next(run->job, &r, timeout_ns, &err)) == 1) {
+        take(run, &r);
+        timeout_ns = 0;
+        if (run->present.broken) {
+            run->stop = cli_tm_error(&run->present.err);
+            return -1;
+        }
+    }
+    progress_show(run->progress, run->job, rc == 0);
+    if (rc == TM_AGAIN && interrupts)
+        return interrupted(run);
+    if (rc == -1) {
+        progress_clear(run->progress);
+        run->stop = cli_tm_error(&err);
+    }
+    return rc == TM_AGAIN ? 1 : rc;
+}
+
+/* ---- the job ---- */
+
+static void key_of(const struct buf *text, uint8_t key[16])
+{
+    struct span part = buf_span(text);
+    crypto_chunk_digest(&part, 1, key);
+}
+
+/* The same command again: first everything it had accepted is seen, then the walk adds
+ * what is absent (a walk is never resumed by count, R15). */
+static int see_accepted(struct run *run)
+{
+    bool sealed = false;
+    uint64_t accepted = tm_accepted(run->job, &sealed);
+
+    if (!accepted || sealed) {
+        run->draining = sealed;
+        return 0;
+    }
+    run->seen = xcalloc(1, sizeof(*run->seen));
+    run->seen->left = accepted;
+    while (run->seen->left)
+        if (drain(run, TM_FOREVER) != 1)
+            return -1;
+    return 0;
+}
+
+int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec *spec,
+              const struct buf *key_text)
+{
+    const struct common *c = cli_common_now();
+    AUTO_BUF present = BUF_INIT;
+    struct tm_error err = { 0 };
+    uint8_t key[16];
+
+    crypto_init();
+    run->detach = c->detach;
+    run->present.json = c->json;
+    run->present.algos = spec->algos;
+    run->present.out_algos = spec->out_algos;
+    run->present.command = xstrdup(spec->command);
+    present_pack(&run->present, &present);
+    spec->present = present.data;
+    spec->present_len = present.len;
+    spec->name = c->name;
+    spec->priority = (int32_t)c->priority;
+    spec->retries = c->retries ? (int32_t)c->retries : -1;
+    spec->task_timeout_ns = c->task_timeout_ns;
+    spec->deadline_ns = c->deadline_ns;
+    spec->detached = c->detach;
+    if (c->state) {
+        key_of(key_text, key);
+        spec->key = key;
+    }
+    if (cli_open(open, &run->open, &err) < 0 ||
+        tm_submit(run->open.tm, spec, &run->job, &err) < 0)
+        goto failed;
+    catch_interrupts(run->open.tm);
+    if (run->detach)
+        return 0;
+    run->progress = progress_new(c, spec->command);
+    if (tm_follow(run->job, 0, TM_INPUTS | run->follow_flags, &err) < 0)
+        goto failed;
+    return see_accepted(run) < 0 ? run_end(run) : 0;
+failed:
+    run->stop = cli_tm_error(&err);
+    return run_end(run);
+}
+
+int run_attach(struct run *run, uint64_t job)
+{
+    struct tm_error err = { 0 };
+
+    run->draining = true; /* nothing to seal */
+    catch_interrupts(run->open.tm);
+    if (tm_attach(run->open.tm, job, &run->job, &err) < 0 ||
+        tm_follow(run->job, 0, TM_INPUTS | run->follow_flags, &err) < 0)
+        return cli_tm_error(&err);
+    return 0;
+}
+
+int run_add(struct run *run, const struct tm_input *in)
+{
+    struct tm_error err = { 0 };
+    int rc;
+
+    if (run->stop)
+        return -1;
+    if (run->draining || (run->seen && seen_has(run->seen, in)))
+        return 0; /* it is a task already */
+    while ((rc = run->detach ? tm_add(run->job, in, &err)
+                             : tm_try_add(run->job, in, &err)) == TM_AGAIN) {
+        if (interrupts)
+            return interrupted(run);
+        if (!run->detach && drain(run, 10 * NS_PER_MS) < 0)
+            return -1;
+    }
+    if (rc < 0 && err.code == TM_ERROR) { /* this input alone: too large */
+        run_refuse(run, in->shown ? in->shown : in->path ? in->path : in->url, err.text);
+        return 0;
+    }
+    if (rc < 0) {
+        run->stop = cli_tm_error(&err);
+        return -1;
+    }
+    if (++run->added % DRAIN_EVERY == 0 && !run->detach && drain(run, 0) < 0)
+        return -1;
+    return interrupts ? interrupted(run) : 0;
+}
+
+void run_refuse(struct run *run, const char *name, const char *why)
+{
+    struct tm_result r = { .status = TM_FAILED,
+                           .shown = { (const uint8_t *)name, strlen(name) },
+                           .error = { (const uint8_t *)why, strlen(why) } };
+
+    run->refused++;
+    progress_clear(run->progress);
+    if (run->on_result)
+        run->on_result(run->arg, &r);
+    else if (run->present.json && run->job) {
+        r.job = tm_job_id(run->job);
+        present_result(&run->present, &r);
+    } else
+        cli_input_error(name, strlen(name), why);
+}
+
+/* ---- the end ---- */
+
+static int seal(struct run *run)
+{
+    struct tm_error err = { 0 };
+
+    if (run->draining)
+        return 0;
+    if (tm_seal(run->job, &err) < 0 ||
+        (run->detach && tm_sync(run->job, TM_FOREVER, &err) < 0)) {
+        run->stop = interrupts ? 0 : cli_tm_error(&err);
+        return interrupts ? interrupted(run) : -1;
+    }
+    run->draining = true;
+    return 0;
+}
+
+static void summary(const struct run *run, const struct tm_counts *c)
+{
+    const struct common *common = cli_common_now();
+    uint64_t bad = c->failed + c->quarantined + c->cancelled + run->refused;
+    char ok[32], failed[32];
+
+    if (common->quiet || common->json || (!bad && !common->verbose))
+        return;
+    fprintf(stderr, "tidemill: j%llu: %s ok, %s failed",
+            (unsigned long long)tm_job_id(run->job), cli_count(c->ok, ok),
+            cli_count(bad, failed));
+    if (run->open.endpoint && bad > run->refused)
+        fprintf(stderr, " (tidemill results j%llu --failed)",
+                (unsigned long long)tm_job_id(run->job));
+    fprintf(stderr, "\n");
+}
+
+static int finish(struct run *run)
+{
+    struct tm_job_status st;
+    struct tm_error err = { 0 };
+    int rc;
+
+    if (run->stop)
+        return run->stop;
+    if (seal(run) < 0)
+        return run->stop;
+    if (run->detach) {
+        printf("j%llu\n", (unsigned long long)tm_job_id(run->job));
+        return run->refused ? EXIT_SOME_FAILED : EXIT_OK;
+    }
+    while ((rc = drain(run, 100 * NS_PER_MS)) == 1)
+        ;
+    progress_clear(run->progress);
+    if (rc < 0)
+        return run->stop;
+    tm_job_heard(run->job, &st);
+    if (present_end(&run->present, &err) < 0)
+        return cli_tm_error(&err);
+    summary(run, &st.counts);
+    if (st.state == TM_JOB_CANCELLED || st.state == TM_ABANDONED)
+        return EXIT_CANCELLED;
+    if (run->refused || st.counts.failed || st.counts.quarantined || st.counts.cancelled)
+        return EXIT_SOME_FAILED;
+    return EXIT_OK;
+}
+
+int run_end(struct run *run)
+{
+    int code = finish(run);
+
+    progress_free(run->progress);
+    interrupt_tm = NULL;
+    if (run->job)
+        tm_job_free(run->job);
+    cli_close(&run->open);
+    present_fini(&run->present);
+    seen_free(run->seen);
+    fflush(stdout);
+    memset(run, 0, sizeof(*run));
+    return code;
+}

@@ -1,0 +1,40 @@
+/* One job from the command line: opened, submitted, fed and drained at the same time, so
+ * that neither side waits for the other; then the summary and the exit code. */
+#ifndef CLIENT_RUN_H
+#define CLIENT_RUN_H
+
+#include "client/cli.h"
+#include "client/present.h"
+
+struct seen; /* inputs that an earlier run of the same command had accepted */
+
+struct run {
+    struct opened open;
+    struct tm_job *job;
+    struct present present;
+    unsigned follow_flags;
+    bool detach, draining;
+    /* Instead of present_result, when set. */
+    void (*on_result)(void *arg, const struct tm_result *r);
+    void *arg;
+    uint64_t added, refused; /* refused: inputs that never became tasks */
+    struct seen *seen;
+    struct progress *progress;
+    int stop; /* exit code, once the run was interrupted; else 0 */
+};
+
+/* Opens and submits. spec->present comes from run->present. key_text: what makes "the
+ * same command again" under --state. On failure the error was printed: the exit code,
+ * else 0. */
+int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec *spec,
+              const struct buf *key_text);
+/* Adds one input; prints results meanwhile. -1: the run is over, see run_end. */
+int run_add(struct run *run, const struct tm_input *in);
+/* An input that cannot become a task: printed, counted. */
+void run_refuse(struct run *run, const char *name, const char *why);
+/* Seals, prints what comes, says the summary, closes everything. The exit code. */
+int run_end(struct run *run);
+/* Follows a job that exists already; then run_end without sealing. */
+int run_attach(struct run *run, uint64_t job);
+
+#endif
