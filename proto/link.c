@@ -15,6 +15,8 @@ enum {
     LINK_BURST = 128,             /* messages taken in one turn of the loop */
     LINK_HWM = 1000,              /* a backstop: credit is the flow control */
     LINK_RID_MAX = 255,
+    /* Sent frames are as small as the strictest receiver wants them (R17). */
+    LINK_SEND_FRAME = WIRE_CLIENT_FRAME_MAX,
 };
 /* Heartbeats come every 2 s: who was silent for so long is not there any more. */
 #define LINK_FORGET_NS (60 * NS_PER_S)
@@ -241,7 +243,7 @@ int link_send(struct link *l, peer_id peer, const struct msg *m)
 {
     struct link_peer *p = peer_find(l, peer);
     AUTO_BUF envelope = BUF_INIT;
-    unsigned n = 1 + (unsigned)((m->body.len + l->frame_max - 1) / l->frame_max);
+    unsigned n = 1 + (unsigned)((m->body.len + LINK_SEND_FRAME - 1) / LINK_SEND_FRAME);
     struct out *o;
 
     if (!p || p->gone)
@@ -254,8 +256,9 @@ int link_send(struct link *l, peer_id peer, const struct msg *m)
     o->bytes = envelope.len + m->body.len;
     frame_of(&o->frames[0], envelope.data, envelope.len);
     for (unsigned i = 1; i < n; i++) {
-        size_t at = (size_t)(i - 1) * l->frame_max;
-        frame_of(&o->frames[i], m->body.data + at, MIN(l->frame_max, m->body.len - at));
+        size_t at = (size_t)(i - 1) * LINK_SEND_FRAME;
+        frame_of(&o->frames[i], m->body.data + at,
+                 MIN(LINK_SEND_FRAME, m->body.len - at));
     }
     if (STAILQ_EMPTY(&p->queue) && send_frames(l, p, o->frames, o->n) == 0) {
         out_free(o);
