@@ -23,6 +23,7 @@ struct run {
     char *hosts;                            /* its line for CURLOPT_RESOLVE, or NULL */
     struct engine_url parts;
     struct transfer *t;
+    struct coro_task *task; /* who runs it */
     int rc;
 };
 
@@ -90,7 +91,7 @@ static void call_begin(void *arg)
         .ca_file = r->req->ca_file,
         .connect_timeout_ns = r->connect_ns,
         .max_bytes = r->req->max_bytes,
-        .task = coro_current(),
+        .task = r->task,
     };
     r->t = transfer_new(r->fetch->engine, &spec);
 }
@@ -231,6 +232,7 @@ int fetch_run(struct fetch *f, const struct fetch_request *req,
         .stall_ns = req->stall_ns > 0 ? req->stall_ns : FETCH_STALL_NS,
         .until_ns = req->timeout_ns > 0 ? clock_mono_ns() + req->timeout_ns : 0,
         .url = span_dup(req->url),
+        .task = coro_current(),
     };
     int max = req->max_redirects < 0 ? FETCH_MAX_REDIRECTS : req->max_redirects;
     int rc;
