@@ -74,6 +74,9 @@ int cli_parse(const struct command *cmd, const struct opt *own, int argc, char *
         return -1;
     }
     now = *(struct common *)target;
+    /* Environment and files are tm_find_coordinator's to read: it says where from. */
+    if (strcmp(opt_origin(&cli_common[0], target), "--coordinator") != 0)
+        now.coordinator = NULL;
     if (now.help) {
         printf("usage: tidemill %s %s\n%s.\n\n", cmd->name, cmd->args, cmd->summary);
         if (own)
@@ -181,9 +184,11 @@ int cli_open(struct tm_open_options *opts, struct opened *ret, struct tm_error *
     }
     if (tm_open(opts, &ret->tm, err) == 0)
         return 0;
-    if (err->code == TM_UNREACHABLE && ret->endpoint && !err->hint[0])
-        snprintf(err->hint, sizeof(err->hint), "the address came from %s; is it running?",
-                 ret->origin);
+    if (ret->endpoint) {
+        AUTO_FREE char *hint = xstrdup(err->hint);
+        snprintf(err->hint, sizeof(err->hint), "the address came from %s%s%.200s",
+                 ret->origin, hint[0] ? "; " : "", hint);
+    }
     return -1;
 }
 

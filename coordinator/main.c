@@ -30,7 +30,7 @@ static const struct opt table[] = {
     { "log-level", 0, OPT_CHOICE, OFF(log_level), "LEVEL", "info", 0, 0,
       "error|warn|info|debug", "what is written to stderr" },
     { "ephemeral", 0, OPT_FLAG, OFF(ephemeral), NULL, NULL, 0, 0, NULL,
-      "remove the state directory at the end" },
+      "at the end remove the state directory, and the one it is in when that is empty" },
     { "lifeline-fd", 0, OPT_INT, OFF(lifeline_fd), "FD", "-1", -1, 1 << 20, NULL,
       "end when this descriptor is closed at its other end" },
     { "ready-fd", 0, OPT_INT, OFF(ready_fd), "FD", "-1", -1, 1 << 20, NULL,
@@ -117,6 +117,18 @@ static enum durability durability_of(const char *name)
     return DURABILITY_NONE;
 }
 
+/* The private directory that held socket and state, when nothing else is in it. */
+static void remove_parent(const char *state)
+{
+    AUTO_FREE char *dir = xstrdup(state);
+    char *slash = strrchr(dir, '/');
+
+    if (!slash || slash == dir)
+        return;
+    *slash = 0;
+    rmdir(dir);
+}
+
 static int serve(const struct options *o, struct err *err)
 {
     struct coord_config config = {
@@ -150,6 +162,8 @@ static int serve(const struct options *o, struct err *err)
             rc = -1;
         }
         coord_free(run.coord);
+        if (o->ephemeral)
+            remove_parent(o->state);
     }
     loop_free(run.loop);
     return rc;

@@ -605,6 +605,8 @@ void link_free(struct link *l)
     HASH_ITER (hh, l->peers, p, tmp)
         peer_free(l, p);
     zmq_close(l->socket);
+    if (l->router && l->endpoint && strncmp(l->endpoint, "ipc://", 6) == 0)
+        unlink(l->endpoint + 6); /* the library leaves it */
     buf_fini(&l->joined);
     arena_fini(&l->arena);
     free(l->endpoint);

@@ -326,8 +326,7 @@ static void check_greeting(struct conn *c, int64_t now)
         err_set(&why, TM_UNREACHABLE, "%s coordinator %s (no answer in %.3g s)",
                 c->epoch_known ? "lost the" : "cannot reach", c->endpoint,
                 (double)most / NS_PER_S);
-        err_hint(&why, "is it running? on that host: systemctl status "
-                       "tidemill-coordinator; then: tidemill doctor");
+        err_hint(&why, "is it running there?");
         conn_die(c, &why);
     } else if (now - c->greeted_ns >= GREET_AGAIN_NS) {
         start_over(c);

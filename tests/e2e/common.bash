@@ -1,0 +1,105 @@
+# What every end-to-end test shares. Sourced by the .bats files.
+# TM_BIN: the directory of the built programs (ctest sets it).
+
+common_setup() {
+    TM_BIN=${TM_BIN:-$BATS_TEST_DIRNAME/../../build/asan/bin}
+    PATH=$TM_BIN:$PATH
+    export PATH
+    unset TIDEMILL_COORDINATOR TIDEMILL_STATE
+    T=$(mktemp -d "${BATS_TMPDIR:-/tmp}/tidemill-e2e.XXXXXX")
+    export XDG_RUNTIME_DIR=$T/run XDG_CONFIG_HOME=$T/config
+    mkdir -m 700 "$T/run" "$T/config"
+    cd "$T" || return 1
+    PIDS=()
+}
+
+common_teardown() {
+    local pid
+    for pid in "${PIDS[@]}"; do
+        kill "$pid" 2>/dev/null
+    done
+    for pid in "${PIDS[@]}"; do
+        wait_gone "$pid" || kill -9 "$pid" 2>/dev/null
+    done
+    cd /
+    rm -rf "$T"
+}
+
+# Waits until the command succeeds; fails after 30 s.
+until_ok() {
+    local deadline=$((SECONDS + 30))
+    until "$@" >/dev/null 2>&1; do
+        [ $SECONDS -lt $deadline ] || { echo "never came true: $*" >&2; return 1; }
+        sleep 0.05
+    done
+}
+
+is_empty() { [ -z "$(ls -A "$1")" ]; }
+wait_gone() { until_ok not_running "$1"; }
+not_running() { ! kill -0 "$1" 2>/dev/null; }
+
+# Processes whose parent is $1 and whose name matches $2.
+children() { pgrep -P "$1" ${2:+-f "$2"} || true; }
+
+# A coordinator and a worker of this test's own user directory.
+start_up() {
+    tidemill up --state "$T/state" "$@" >"$T/up.out" 2>"$T/up.err" 3>&- &
+    UP=$!
+    PIDS+=("$UP")
+    until_ok grep -q 'up: ' "$T/up.err" "$T/up.out"
+}
+
+# A small tree with names that bite.
+make_tree() {
+    mkdir -p tree/sub/deep "tree/with space"
+    printf 'one\n' >tree/one
+    printf '' >tree/empty
+    head -c 300000 /dev/urandom >tree/sub/big
+    printf 'x' >tree/sub/deep/x
+    printf 'y' >"tree/with space/y"
+    printf 'nl' >tree/$'new\nline'
+    printf 'bs' >'tree/back\slash'
+    printf 'raw' >tree/$'bad\xff\xfeutf8'
+}
+
+# nginx on a loopback port, serving $T/www; sets PORT.
+start_nginx() {
+    mkdir -p www ngx
+    local user=''
+    [ "$(id -u)" -ne 0 ] || user='user root;' # else its workers could not enter $T
+    local port try
+    for try in 1 2 3 4 5 6 7 8; do
+        port=$((20000 + RANDOM % 20000))
+        cat >ngx/nginx.conf <<CONF
+daemon off; $user worker_processes 1; pid $T/ngx/pid; error_log $T/ngx/error.log;
+events { worker_connections 1024; }
+http {
+    access_log off; client_body_temp_path $T/ngx/b; proxy_temp_path $T/ngx/p;
+    fastcgi_temp_path $T/ngx/f; uwsgi_temp_path $T/ngx/u; scgi_temp_path $T/ngx/s;
+    server {
+        listen 127.0.0.1:$port;
+        root $T/www;
+        location /loop { return 302 /loop; }
+        location /moved { return 301 /small; }
+        location /zip/ { gzip on; gzip_min_length 1; gzip_types *; }
+    }
+}
+CONF
+        nginx -c "$T/ngx/nginx.conf" -p "$T/ngx" 2>/dev/null 3>&- &
+        local pid=$!
+        if until_ok_or_gone "$pid" "$port"; then
+            PIDS+=("$pid")
+            PORT=$port
+            return 0
+        fi
+    done
+    return 1
+}
+
+until_ok_or_gone() {
+    while kill -0 "$1" 2>/dev/null; do
+        (exec 9<>"/dev/tcp/127.0.0.1/$2") 2>/dev/null && return 0
+        sleep 0.05
+    done
+    return 1
+}

@@ -1,0 +1,117 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# encrypt, decrypt: what age writes is read, what is written age reads; damage leaves nothing.
+
+setup() {
+    load common.bash
+    common_setup
+    tidemill key identity id >recipient
+    R=$(cat recipient)
+}
+teardown() { common_teardown; }
+
+@test "a key is age's own, private, and never overwritten" {
+    [ "$(age-keygen -y id)" = "$R" ]
+    [ "$(tidemill key recipient id)" = "$R" ]
+    [ "$(stat -c %a id)" = 600 ]
+    run -1 --separate-stderr tidemill key identity id
+    grep -q 'exists' <<<"$stderr"
+}
+
+@test "a tree there and back; age opens every file" {
+    make_tree
+    tidemill encrypt -r "$R" --recursive -o enc tree
+    tidemill decrypt -i id -r -o dec enc/tree
+    diff -r tree dec/tree
+    age -d -i id enc/tree/sub/big.age | cmp - tree/sub/big
+    [ -z "$(find enc dec -name '.*')" ]
+}
+
+@test "files of age and armored ones are opened" {
+    make_tree
+    age -r "$R" -o a.age tree/sub/big
+    age -a -r "$R" -o b.age tree/sub/big
+    tidemill decrypt -i id a.age b.age
+    cmp a tree/sub/big
+    cmp b tree/sub/big
+    tidemill encrypt --armor -r "$R" --output c.age tree/sub/big
+    head -1 c.age | grep -q 'BEGIN AGE ENCRYPTED FILE'
+    age -d -i id c.age | cmp - tree/sub/big
+}
+
+@test "several recipients: each of them opens it" {
+    tidemill key identity id2 >r2
+    echo text >f
+    tidemill encrypt -r "$R" -r "$(cat r2)" f
+    [ "$(age -d -i id f.age)" = text ]
+    [ "$(age -d -i id2 f.age)" = text ]
+}
+
+@test "streams" {
+    head -c 1000000 /dev/urandom >f
+    tidemill encrypt -r "$R" - <f | age -d -i id | cmp - f
+    age -r "$R" f | tidemill decrypt -i id - | cmp - f
+    echo garbage >g
+    run -1 --separate-stderr tidemill decrypt -i id - <g
+    [ -z "$output" ]
+    grep -q 'not an age file' <<<"$stderr"
+}
+
+@test "damaged files are named, leave no output, and the others go on" {
+    head -c 200000 /dev/urandom >good
+    tidemill encrypt -r "$R" good
+    head -c 150000 good.age >cut.age
+    cp good.age flipped.age
+    printf '\xff' | dd of=flipped.age bs=1 seek=100000 conv=notrunc status=none
+    echo no >garbage.age
+    rm good
+    run -3 --separate-stderr tidemill decrypt -i id good.age cut.age flipped.age garbage.age
+    [ -f good ]
+    [ ! -e cut ] && [ ! -e flipped ] && [ ! -e garbage ]
+    grep -q '^tidemill: cut.age: .*truncated' <<<"$stderr"
+    grep -q '^tidemill: flipped.age: .*not authentic' <<<"$stderr"
+    grep -q '^tidemill: garbage.age: not an age file' <<<"$stderr"
+    [ -z "$(find . -name '.*tm-*')" ]
+}
+
+@test "a wrong identity, a malformed one, a wrong name" {
+    echo x >f
+    tidemill encrypt -r "$R" f
+    rm f
+    tidemill key identity other
+    run -3 --separate-stderr tidemill decrypt -i other f.age
+    grep -q 'f.age: no identity opens it' <<<"$stderr"
+    echo AGE-SECRET-KEY-1NONSENSE >bad
+    run -2 --separate-stderr tidemill decrypt -i bad f.age
+    run -3 --separate-stderr tidemill decrypt -i id recipient
+    grep -q 'does not end in .age' <<<"$stderr"
+    run -2 --separate-stderr tidemill encrypt -r age1nonsense f.age
+}
+
+@test "an output that exists stays, unless --force; two inputs never share one" {
+    echo new >f
+    echo old >f.age
+    run -3 --separate-stderr tidemill encrypt -r "$R" f
+    [ "$(cat f.age)" = old ]
+    grep -q 'output exists' <<<"$stderr"
+    tidemill encrypt --force -r "$R" f
+    [ "$(age -d -i id f.age)" = new ]
+    mkdir -p a b
+    echo 1 >a/x
+    echo 2 >b/x
+    run -3 --separate-stderr tidemill encrypt -r "$R" -o out a/x b/x
+    [ "$(age -d -i id out/x.age)" = 1 ]
+}
+
+@test "a full disk is said, and nothing half-written stays" {
+    [ "$(id -u)" -eq 0 ] || skip "needs root for a small file system"
+    mkdir small
+    mount -t tmpfs -o size=1m none small || skip "mounts are forbidden here"
+    head -c 3000000 /dev/urandom >f
+    run --separate-stderr tidemill encrypt -r "$R" --retries 0 --output small/f.age f
+    left=$(ls -A small)
+    umount small
+    [ "$status" -eq 3 ]
+    grep -qi 'no space left' <<<"$stderr"
+    [ -z "$left" ]
+}

@@ -1,0 +1,72 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# fetch: from an nginx on loopback; bad URLs are named, the others are stored.
+
+setup() {
+    load common.bash
+    common_setup
+    mkdir www
+}
+teardown() { common_teardown; }
+
+@test "many URLs to files, with a manifest that sha256sum accepts" {
+    for i in $(seq 100); do head -c $((i * 777)) /dev/urandom >"www/f$i"; done
+    head -c 3000000 /dev/urandom >www/huge
+    start_nginx
+    local base=http://127.0.0.1:$PORT
+    { echo '# a list'; echo; for i in $(seq 100); do echo "$base/f$i"; done; } >urls
+    echo "$base/huge" >>urls
+    tidemill fetch -i urls -o got --hash sha256 >S
+    sha256sum --quiet --strict -c S
+    [ "$(wc -l <S)" -eq 101 ]
+    for i in $(seq 100); do cmp "www/f$i" "got/127.0.0.1:$PORT/f$i"; done
+    cmp www/huge "got/127.0.0.1:$PORT/huge"
+}
+
+@test "missing, refused, endless, too large and malformed ones are named; exit 3" {
+    echo good >www/good
+    head -c 100000 /dev/zero >www/large
+    start_nginx
+    local base=http://127.0.0.1:$PORT
+    printf '%s\n' "$base/good" "$base/missing" http://127.0.0.1:1/refused "$base/loop" \
+        "$base/large" 'ht!tp://bad' >urls
+    run -3 --separate-stderr tidemill fetch -i urls -o got --retries 0 --max-size 50KiB
+    [ "$(cat "got/127.0.0.1:$PORT/good")" = good ]
+    grep -q '/missing: HTTP 404' <<<"$stderr"
+    grep -q '/refused: connection refused' <<<"$stderr"
+    grep -q '/loop: more than 10 redirects' <<<"$stderr"
+    grep -q '/large: larger than 50 KiB' <<<"$stderr"
+    grep -q "urls:6: not an http or https URL: 'ht!tp://bad'" <<<"$stderr"
+    [ "$(find got -type f | wc -l)" -eq 1 ]
+}
+
+@test "one URL goes to standard output, redirects followed, compression undone" {
+    yes text | head -10000 >www/small
+    mkdir www/zip && cp www/small www/zip/small
+    start_nginx
+    tidemill fetch "http://127.0.0.1:$PORT/moved" | cmp - www/small
+    tidemill fetch "http://127.0.0.1:$PORT/zip/small" | cmp - www/small
+}
+
+@test "stored encrypted in the same pass; digests of both" {
+    head -c 300000 /dev/urandom >www/f
+    start_nginx
+    tidemill key identity id >r
+    tidemill fetch -o got -r "$(cat r)" --hash sha256 --json "http://127.0.0.1:$PORT/f" >J
+    age -d -i id "got/127.0.0.1:$PORT/f.age" | cmp - www/f
+    grep -q "$(sha256sum <www/f | cut -d' ' -f1)" J
+    grep -q "$(sha256sum <"got/127.0.0.1:$PORT/f.age" | cut -d' ' -f1)" J
+}
+
+@test "without a place for the bodies it is a usage error" {
+    run -2 --separate-stderr tidemill fetch http://127.0.0.1:1/a http://127.0.0.1:1/b
+    grep -q 'hint: -o DIR' <<<"$stderr"
+}
+
+@test "the library's futures" {
+    echo body >www/f
+    start_nginx
+    "$TM_BIN/example-future" "http://127.0.0.1:$PORT/f" "http://127.0.0.1:$PORT/no" >out
+    grep -q '/f: HTTP 200, 5 bytes' out
+    grep -q '/no: HTTP 404' out
+}
