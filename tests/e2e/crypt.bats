@@ -62,10 +62,17 @@ teardown() { common_teardown; }
     tidemill encrypt -r "$R" good
     head -c 150000 good.age >cut.age
     cp good.age flipped.age
-    printf '\xff' | dd of=flipped.age bs=1 seek=100000 conv=notrunc status=none
+    python3 - <<'PY'
+with open("flipped.age", "r+b") as f:
+    f.seek(100000)
+    byte = f.read(1)[0]
+    f.seek(100000)
+    f.write(bytes([byte ^ 1]))
+PY
     echo no >garbage.age
     rm good
     run -3 --separate-stderr tidemill decrypt -i id good.age cut.age flipped.age garbage.age
+    echo "$stderr"
     [ -f good ]
     [ ! -e cut ] && [ ! -e flipped ] && [ ! -e garbage ]
     grep -q '^tidemill: cut.age: .*truncated' <<<"$stderr"
