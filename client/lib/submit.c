@@ -34,6 +34,7 @@ int tm_submit(struct tm *tm, const struct tm_job_spec *spec, struct tm_job **ret
     struct conn *c = conn_of(tm);
     struct err err = { 0 };
     struct tm_job *job = NULL;
+    bool earlier = false;
     pthread_mutex_lock(&c->mu);
     int rc = conn_alive(c, &err);
     if (rc == 0)
@@ -46,9 +47,10 @@ int tm_submit(struct tm *tm, const struct tm_job_spec *spec, struct tm_job **ret
             job->unwanted = true; /* its Accepted cancels it */
         else if (rc != 0)
             job_forget(job);
+        earlier = rc == 0 && job->chunks_on_disk > 0;
     }
     pthread_mutex_unlock(&c->mu);
-    if (rc == 0 && job->chunks_on_disk > 0) {
+    if (earlier) {
         rc = ask_earlier(job, &err);
         if (rc != 0)
             tm_job_free(job);
