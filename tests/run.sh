@@ -16,7 +16,7 @@ fi
 
 cmake --preset asan
 cmake --build --preset asan
-ctest --test-dir build/asan --output-on-failure
+ctest --test-dir build/asan --output-on-failure -j "$(nproc)"
 
 # Where threads or coroutines meet, once more under ThreadSanitizer.
 cmake --preset tsan
