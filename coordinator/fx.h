@@ -67,7 +67,8 @@ enum fx_type {
     FX_READ_CHUNK,   /* read_chunk */
     FX_READ_RESULTS, /* read_results */
     FX_SEND,         /* sent after the commit */
-    FX_SEND_NOW,     /* sent at the end of the turn: Welcome, Beat and Lease only (R1) */
+    FX_SEND_NOW,     /* sent at the end of the turn: what no commit stands behind, and
+                        records that are on disk (R1) */
 };
 
 /* Everything about a chunk that is not in memory: its row, and what is recorded of it. */

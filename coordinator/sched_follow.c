@@ -32,14 +32,14 @@ static bool at_end(const struct follower *f, uint64_t cursor)
 }
 
 /* The common part of a Results message; records are added by the caller. What comes from
- * the disk needs not pass through the store again; an end without records does, since the
- * job's state may be on its way there. */
+ * the disk needs not pass through the store again; that the job has ended does, since its
+ * state may be on its way there (R1). */
 static struct fx *results(struct sched *s, struct follower *f, uint64_t cursor,
                           uint64_t next)
 {
     struct job *j = f->job;
-    struct fx *fx = next > cursor ? sched_send_now(s, f->peer, MSG_RESULTS)
-                                  : sched_send(s, f->peer, MSG_RESULTS);
+    struct fx *fx = job_ended(j) ? sched_send(s, f->peer, MSG_RESULTS)
+                                 : sched_send_now(s, f->peer, MSG_RESULTS);
     struct msg_results *r = &fx->send.msg.results;
 
     r->job = j->row.id;

@@ -347,21 +347,35 @@ static bool digest_fits(const struct msg_chunk *c, struct span body)
     return memcmp(digest, c->digest, sizeof(digest)) == 0;
 }
 
+static bool cancelled(const struct job *j)
+{
+    return j->cancelling || j->row.state == JOB_CANCELLED ||
+           j->row.state == JOB_ABANDONED;
+}
+
+/* NULL, or why not; *ret_code then is the Error's. */
 static const char *chunk_refusal(const struct sched *s, const struct job *j,
-                                 const struct msg *m)
+                                 const struct msg *m, uint32_t *ret_code)
 {
     const struct msg_chunk *c = &m->chunk;
 
+    *ret_code = 1;
     if (c->n == 0 || c->n > WIRE_CHUNK_TASKS_MAX || m->body.len > WIRE_CHUNK_BYTES_MAX)
         return "chunk too large";
     if (c->seq > j->row.chunks)
         return "chunk out of order";
-    if (c->seq == j->row.chunks && j->cancelling)
-        return "the job was cancelled";
-    if (c->seq == j->row.chunks && j->sealed)
-        return "the job is sealed";
     if (!digest_fits(c, m->body))
         return "chunk does not match its digest";
+    if (c->seq < j->row.chunks)
+        return NULL;
+    if (cancelled(j)) {
+        *ret_code = 8;
+        return "the job was cancelled";
+    }
+    if (j->sealed)
+        return "the job is sealed";
+    if (j->row.tasks + c->n > UINT32_MAX) /* task numbers have 32 bits on the wire */
+        return "the job has too many tasks";
     if (s->full)
         return "the coordinator's disk is full";
     return NULL;
@@ -371,10 +385,11 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
 {
     const struct msg_chunk *c = &m->chunk;
     struct job *j = sched_job(s, c->job);
-    const char *why = j ? chunk_refusal(s, j, m) : "no such job";
+    uint32_t code = 9;
+    const char *why = j ? chunk_refusal(s, j, m, &code) : "no such job";
 
     if (why) {
-        sched_error(s, p->id, j ? 1 : 9, c->job, MSG_CHUNK, why, "");
+        sched_error(s, p->id, code, c->job, MSG_CHUNK, why, "");
         return;
     }
     if (c->seq < j->row.chunks) {
