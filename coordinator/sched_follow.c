@@ -182,6 +182,17 @@ void follow_pump(struct sched *s, struct job *j)
         read_more(s, f);
 }
 
+/* Nothing else wakes a follower whose peer's queue was full: what it has read so far may
+ * be too little for it to give credit. */
+void follow_peer_room(struct sched *s, peer_id peer)
+{
+    struct follower *f;
+
+    for (f = s->followers; f; f = f->hh.next)
+        if (f->peer == peer)
+            read_more(s, f);
+}
+
 void sched_results_read(struct sched *s, struct fx_read_results *r)
 {
     struct follower *f;

@@ -247,6 +247,7 @@ void sched_results_read(struct sched *s, struct fx_read_results *r);
 void follow_live(struct sched *s, struct job *j, const struct batch_row *b);
 void follow_pump(struct sched *s, struct job *j);
 void follow_drop_peer(struct sched *s, peer_id peer);
+void follow_peer_room(struct sched *s, peer_id peer); /* its queue is short again */
 void follow_free(struct sched *s, struct follower *f);
 
 /* sched_query.c */

@@ -258,6 +258,30 @@ static void the_end_is_told_after_its_commit(void **state)
     sched_free(r.sched);
 }
 
+/* A follower whose peer had too much in its queue goes on when that is gone, unasked. */
+static void a_follower_goes_on_when_its_queue_is_short(void **state)
+{
+    struct msg follow = { .type = MSG_FOLLOW,
+                          .follow = { .job = 1, .credit_bytes = MIB } };
+    struct rig r;
+
+    (void)state;
+    rig_init(&r);
+    hello(&r, WORKER);
+    fx_group_free(commit(&r, say_chunk(&r, 0, 1)));
+    do_task(&r, 1);
+    sched_peer_queued(r.sched, CLIENT, 8 * MIB);
+    struct fx_group *g = say(&r, CLIENT, &follow);
+    assert_null(find(g, FX_READ_RESULTS, 0));
+    fx_group_free(commit(&r, g));
+    g = begin(&r);
+    sched_peer_queued(r.sched, CLIENT, 0);
+    sched_turn_end(r.sched);
+    assert_non_null(find(g, FX_READ_RESULTS, 0));
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -266,6 +290,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_job_says_so),
         cmocka_unit_test(a_job_has_a_largest_number_of_tasks),
         cmocka_unit_test(the_end_is_told_after_its_commit),
+        cmocka_unit_test(a_follower_goes_on_when_its_queue_is_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
