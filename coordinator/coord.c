@@ -140,11 +140,32 @@ static void on_gone(void *arg, peer_id peer)
 
 static const struct link_events link_events = { on_message, on_garbage, on_gone };
 
+/* What the disk did not give back as it was written: one line each. The scheduler makes
+ * an error of it for those tasks or that follower, and all else goes on. */
+static void tell_damage(const struct fx_group *g)
+{
+    static const char then[] = "then=\"tidemill-coordinator check --state DIR\"";
+    const struct fx *fx;
+
+    if (!g->reads)
+        return;
+    STAILQ_FOREACH (fx, &g->list, node) {
+        if (fx->type == FX_READ_CHUNK && fx->read_chunk.damaged)
+            log_error("damaged", "job=%llu chunk=%u effect=\"its tasks fail\" %s",
+                      (unsigned long long)fx->read_chunk.job, fx->read_chunk.seq, then);
+        if (fx->type == FX_READ_RESULTS && fx->read_results.damaged)
+            log_error("damaged", "job=%llu batch=%llu effect=\"results are refused\" %s",
+                      (unsigned long long)fx->read_results.job,
+                      (unsigned long long)fx->read_results.ret.row, then);
+    }
+}
+
 static void on_committed(void *arg, struct fx_group *g)
 {
     struct coord *c = arg;
 
     send_all(c, g, FX_SEND);
+    tell_damage(g);
     turn_begin(c);
     sched_committed(c->sched, g);
     fx_group_free(g);

@@ -75,8 +75,11 @@ enum fx_type {
 struct fx_read_chunk {
     uint64_t job;
     uint32_t seq;
+    uint64_t first; /* its first task and how many there are, as known in memory */
+    uint32_t n;
     struct chunk_row ret;      /* blobs owned by the effect */
     struct blob *ret_recorded; /* n bytes: 1 = this task has a record (pending too) */
+    bool damaged;              /* it is not what was written: ret is empty */
 };
 
 /* A page of results, in commit order (from cursor on) or in task order (tasks of
@@ -95,6 +98,7 @@ struct fx_read_results {
     struct blob *ret_node;                    /* what ret.node points to */
     uint64_t ret_next;                        /* cursor after what was looked at */
     struct blob *ret_input_lens, *ret_inputs; /* when asked for */
+    bool damaged; /* not what was written: no answer; ret.row may say which row it is */
 };
 
 struct fx {

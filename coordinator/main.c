@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/opt.h"
 #include "coordinator/coord.h"
+#include "coordinator/store_check.h"
 
 struct options {
     struct opt_list listen;
@@ -67,8 +68,29 @@ static int complain(const struct err *err)
     return err->code ? err->code : 1;
 }
 
-static int check(const struct options *o, size_t n_args, const char **args,
-                 struct err *err)
+/* tidemill-coordinator check --state DIR: 0 = whole, 1 = damaged. */
+static int check_state(const struct options *o, struct err *err)
+{
+    struct check_totals t;
+
+    if (!o->state)
+        return err_set(err, 2, "no --state DIR");
+    if (store_check(o->state, stdout, &t, err) < 0)
+        return -1;
+    printf("%llu jobs, %llu tasks in %llu chunks, %llu records: ",
+           (unsigned long long)t.jobs, (unsigned long long)t.tasks,
+           (unsigned long long)t.chunks, (unsigned long long)t.records);
+    if (t.findings == 0)
+        printf("no damage\n");
+    else
+        printf("%llu findings\n", (unsigned long long)t.findings);
+    if (fflush(stdout) != 0)
+        return err_sys(err, 1, "cannot write to standard output");
+    return t.findings ? 1 : 0;
+}
+
+static int check_options(const struct options *o, size_t n_args, const char **args,
+                         struct err *err)
 {
     if (n_args)
         return err_set(err, 2, "unexpected argument '%s'", args[0]);
@@ -184,7 +206,8 @@ int main(int argc, char **argv)
     crypto_init();
     rc = opt_parse(tables, &sources, argc, argv, &o, &args, &n_args, &err);
     if (rc == 0 && o.help) {
-        printf("usage: tidemill-coordinator --listen ENDPOINT --state DIR\n\n");
+        printf("usage: tidemill-coordinator --listen ENDPOINT --state DIR\n"
+               "       tidemill-coordinator check --state DIR\n\n");
         opt_help(table, stdout);
         return 0;
     }
@@ -192,9 +215,12 @@ int main(int argc, char **argv)
         printf("tidemill-coordinator %s\n", TM_VERSION);
         return 0;
     }
-    if (rc == 0)
-        rc = check(&o, n_args, args, &err);
-    if (rc == 0) {
+    bool check = rc == 0 && n_args == 1 && strcmp(args[0], "check") == 0;
+    if (check)
+        rc = check_state(&o, &err);
+    else if (rc == 0)
+        rc = check_options(&o, n_args, args, &err);
+    if (rc == 0 && !check) {
         log_level_parse(o.log_level, &level);
         log_init("tidemill-coordinator", level);
         raise_descriptors();
@@ -202,5 +228,5 @@ int main(int argc, char **argv)
     }
     free(args);
     opt_fini(tables, &o);
-    return rc < 0 ? complain(&err) : 0;
+    return rc < 0 ? complain(&err) : rc;
 }

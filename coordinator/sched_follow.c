@@ -201,6 +201,13 @@ void sched_results_read(struct sched *s, struct fx_read_results *r)
     if (!f || !f->reading)
         return;
     f->reading = false;
+    if (r->damaged) {
+        sched_error(s, f->peer, 1, r->job, MSG_FOLLOW,
+                    "results are damaged on the coordinator's disk",
+                    "there: tidemill-coordinator check --state DIR");
+        follow_free(s, f);
+        return;
+    }
     if (r->ret.n == 0 && r->ret_next <= f->cursor)
         return;
     if (r->ret.n || at_end(f, r->ret_next)) {

@@ -115,11 +115,30 @@ void job_open_chunks(struct sched *s, struct job *j)
             struct fx_read_chunk *r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
             r->job = j->row.id;
             r->seq = j->next_open;
+            r->first = info->first;
+            r->n = info->n;
             info->reading = true;
             ahead++;
         }
         j->next_open++;
     }
+}
+
+/* The inputs are lost: a chunk of empty ones, for its tasks to end in an error. */
+static struct chunk *open_blank(struct sched *s, struct job *j,
+                                const struct fx_read_chunk *r)
+{
+    struct chunk_row row = { .job = r->job, .seq = r->seq, .first = r->first, .n = r->n };
+    struct chunk *c;
+
+    row.lens = blob_alloc(r->n * sizeof(uint32_t));
+    memset(row.lens->data, 0, row.lens->len);
+    row.body = blob_alloc(0);
+    memcpy(row.digest, j->chunks[r->seq].digest, sizeof(row.digest));
+    c = chunk_open(s, j, &row, r->ret_recorded->data);
+    blob_unref(row.lens);
+    blob_unref(row.body);
+    return c;
 }
 
 void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
@@ -130,10 +149,13 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
     if (!j || !j->chunks[r->seq].reading)
         return;
     j->chunks[r->seq].reading = false;
-    c = chunk_open(s, j, &r->ret, r->ret_recorded->data);
+    c = r->damaged ? open_blank(s, j, r)
+                   : chunk_open(s, j, &r->ret, r->ret_recorded->data);
     c->committed = true;
     if (j->cancelling)
         record_cancelled(s, j, c, c->seq);
+    else if (r->damaged)
+        record_damaged(s, j, c);
     chunk_list(s, c);
     chunk_release(s, c);
     job_settle(s, j);
@@ -499,6 +521,8 @@ void job_cancel_more(struct sched *s, struct job *j)
             struct fx_read_chunk *r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
             r->job = j->row.id;
             r->seq = j->cancel_seq;
+            r->first = info->first;
+            r->n = info->n;
             info->reading = true;
         }
         j->cancel_seq++;

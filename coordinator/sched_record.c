@@ -387,6 +387,23 @@ void record_cancelled(struct sched *s, struct job *j, struct chunk *c, uint32_t 
         chunk_release(s, c);
 }
 
+/* The inputs of an open chunk are not what was accepted: what has no record fails. */
+void record_damaged(struct sched *s, struct job *j, struct chunk *c)
+{
+    struct task_value v = { .error = SPAN_LIT("damaged: its input in the coordinator's "
+                                              "state is not what was accepted") };
+    AUTO_BUF value = BUF_INIT;
+    struct gather g;
+
+    value_pack(&value, &v);
+    gather_init(s, &g, c->n);
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->state[i] != TASK_RECORDED)
+            gather_add(&g, c, i, TASK_FAILED, buf_span(&value));
+    c->waiting = 0;
+    gather_emit(s, &g, j, c->seq, NULL, false);
+}
+
 /* ---- files ---- */
 
 static struct pending *pending_find(struct sched *s, const struct msg_published *m)

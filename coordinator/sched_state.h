@@ -226,6 +226,7 @@ void sched_published(struct sched *s, struct peer *p, const struct msg *m);
 void sched_batch_committed(struct sched *s, const struct batch_row *b);
 void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32_t n);
 void record_cancelled(struct sched *s, struct job *j, struct chunk *c, uint32_t seq);
+void record_damaged(struct sched *s, struct job *j, struct chunk *c);
 void record_unpublished(struct sched *s);
 void defer_due(struct sched *s);
 int64_t defer_next_ns(const struct sched *s);

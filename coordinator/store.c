@@ -1,13 +1,11 @@
 #include "coordinator/store_state.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
-#include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
+
+#include "coordinator/store_dir.h"
 
 enum { TRANSACTION_BYTES = 4 * MIB, RETRY_FULL_MS = 250 };
 
@@ -33,46 +31,6 @@ struct store {
     struct err err;
 };
 
-/* ---- the directory ---- */
-
-static int lock_dir(struct store *s, struct err *err)
-{
-    AUTO_FREE char *path = xasprintf("%s/lock", s->dir);
-    char pid[32] = "";
-
-    s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (s->lock_fd < 0)
-        return err_sys(err, 1, "cannot open %s", path);
-    if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
-        ssize_t n = read(s->lock_fd, pid, sizeof(pid) - 1);
-        pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
-        err_set(err, 1, "another coordinator (pid %s) uses the state directory %s",
-                pid[0] ? pid : "unknown", s->dir);
-        return err_hint(err, "stop it first, or give this one its own --state");
-    }
-    snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
-    if (ftruncate(s->lock_fd, 0) < 0 || pwrite(s->lock_fd, pid, strlen(pid), 0) < 0)
-        return err_sys(err, 1, "cannot write %s", path);
-    return 0;
-}
-
-static int make_dir(const char *dir, struct err *err)
-{
-    AUTO_FREE char *path = xstrdup(dir);
-
-    for (char *p = path + 1; *p; p++) {
-        if (*p != '/')
-            continue;
-        *p = 0;
-        if (mkdir(path, 0755) < 0 && errno != EEXIST)
-            return err_sys(err, 1, "cannot make the directory %s", path);
-        *p = '/';
-    }
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
-        return err_sys(err, 1, "cannot make the state directory %s", path);
-    return 0;
-}
-
 int store_open(const char *dir, enum durability durability, struct store **ret,
                struct err *err)
 {
@@ -84,7 +42,7 @@ int store_open(const char *dir, enum durability durability, struct store **ret,
     STAILQ_INIT(&s->done);
     pthread_mutex_init(&s->mutex, NULL);
     pthread_cond_init(&s->cond, NULL);
-    if (make_dir(dir, err) < 0 || lock_dir(s, err) < 0 ||
+    if (dir_make(dir, err) < 0 || dir_lock(dir, &s->lock_fd, err) < 0 ||
         sql_open(dir, durability, &s->epoch, &s->sql, err) < 0) {
         store_close(s, false);
         return -1;
@@ -301,19 +259,6 @@ size_t store_backlog_bytes(const struct store *s)
     return s->backlog;
 }
 
-static void remove_dir(const char *dir)
-{
-    DIR *d = opendir(dir);
-    struct dirent *e;
-
-    while (d && (e = readdir(d)))
-        if (strncmp(e->d_name, "tidemill.db", 11) == 0 || strcmp(e->d_name, "lock") == 0)
-            unlinkat(dirfd(d), e->d_name, 0);
-    if (d)
-        closedir(d);
-    rmdir(dir);
-}
-
 void store_close(struct store *s, bool remove)
 {
     struct fx_group *g;
@@ -335,7 +280,7 @@ void store_close(struct store *s, bool remove)
     }
     sql_close(s->sql);
     if (remove)
-        remove_dir(s->dir);
+        dir_remove(s->dir);
     if (s->lock_fd >= 0)
         close(s->lock_fd);
     pthread_cond_destroy(&s->cond);

@@ -70,27 +70,33 @@ static void add(struct page *p, const struct batch_row *b, uint32_t i, uint32_t 
     };
 }
 
-/* Takes what is wanted of a row: 1 = give me the next one, 0 = enough. */
-int page_row(struct page *p, const struct batch_row *b, const char *node, struct err *err)
+bool batch_row_fits(const struct batch_row *b)
+{
+    const uint32_t *lens = (const uint32_t *)b->lens->data;
+    size_t bytes = 0;
+
+    if (b->tasks->len != b->n * sizeof(uint32_t) || b->statuses->len != b->n ||
+        b->attempts->len != b->n * sizeof(uint32_t) ||
+        b->lens->len != b->n * sizeof(uint32_t))
+        return false;
+    for (uint32_t i = 0; i < b->n; i++)
+        bytes += lens[i];
+    return bytes == b->values->len;
+}
+
+bool page_row(struct page *p, const struct batch_row *b, const char *node)
 {
     const uint32_t *lens = (const uint32_t *)b->lens->data;
     const uint32_t *tasks = (const uint32_t *)b->tasks->data;
     uint32_t index = node_index(p, node);
     size_t at = 0;
 
-    if (b->tasks->len != b->n * 4 || b->statuses->len != b->n ||
-        b->attempts->len != b->n * 4 || b->lens->len != b->n * 4)
-        return err_set(err, 1, "state directory: batch %llu has the wrong size",
-                       (unsigned long long)b->row);
     for (uint32_t i = 0; i < b->n; at += lens[i++]) {
-        if (at + lens[i] > b->values->len)
-            return err_set(err, 1, "state directory: batch %llu is cut short",
-                           (unsigned long long)b->row);
         if (!p->r->task_order) {
             if (b->cursor + i < p->r->cursor)
                 continue;
             if (b->cursor + i >= p->r->limit || (p->n && p->values.len > p->r->max_bytes))
-                return 0;
+                return false;
             p->looked = b->cursor + i + 1;
         } else if (tasks[i] < p->r->cursor) {
             continue;
@@ -122,7 +128,7 @@ static size_t cut(const struct page *p)
     return n;
 }
 
-static int add_inputs(struct page *p, size_t n, struct err *err)
+static enum read_result add_inputs(struct page *p, size_t n, struct err *err)
 {
     AUTO_BUF inputs = BUF_INIT;
     struct blob *lens = blob_alloc(n * sizeof(uint32_t));
@@ -130,18 +136,19 @@ static int add_inputs(struct page *p, size_t n, struct err *err)
     p->r->ret_input_lens = lens;
     for (size_t i = 0; i < n; i++) {
         struct span in;
-        if (sql_chunk_inputs(p->sql, p->r->job, p->records[i].chunk, p->records[i].task,
-                             &in, err) < 0)
-            return -1;
+        enum read_result result = sql_chunk_input(p->sql, p->r->job, p->records[i].chunk,
+                                                  p->records[i].task, &in, err);
+        if (result != READ_OK)
+            return result;
         buf_add_span(&inputs, in);
         ((uint32_t *)lens->data)[i] = (uint32_t)in.len;
     }
     p->r->ret_inputs = blob_new(buf_span(&inputs));
-    return 0;
+    return READ_OK;
 }
 
 /* Writes the answer. node's text must outlive the page: it goes to a blob of its own. */
-int page_end(struct page *p, struct err *err)
+enum read_result page_end(struct page *p, struct err *err)
 {
     struct fx_read_results *r = p->r;
     struct batch_row *b = &r->ret;
@@ -180,5 +187,5 @@ int page_end(struct page *p, struct err *err)
         r->ret_next = p->records[n].task;
     else
         r->ret_next = r->chunk_end;
-    return r->inputs && n ? add_inputs(p, n, err) : 0;
+    return r->inputs && n ? add_inputs(p, n, err) : READ_OK;
 }

@@ -1,5 +1,5 @@
-/* What the store's two files share: store.c has the queue, the thread and the directory,
- * store_sql.c every word of SQL (the only user of sqlite3.h). */
+/* What the store's files share. Threads and queue (store.c) and directory (store_dir.c)
+ * know no SQL; that is in the files that include store_sql.h. */
 #ifndef COORDINATOR_STORE_STATE_H
 #define COORDINATOR_STORE_STATE_H
 
@@ -26,17 +26,24 @@ void sql_rollback(struct sql *q);
 /* Answers an effect that reads, outside of a transaction. */
 int sql_read(struct sql *q, struct fx *fx, struct err *err);
 
+enum read_result {
+    READ_OK,
+    READ_DAMAGED, /* what was asked for is not what was written; all else goes on */
+    READ_FAILED,
+};
 /* One input of a stored chunk; valid until the next call. */
-int sql_chunk_inputs(struct sql *q, uint64_t job, uint32_t seq, uint64_t task,
-                     struct span *ret, struct err *err);
+enum read_result sql_chunk_input(struct sql *q, uint64_t job, uint32_t seq, uint64_t task,
+                                 struct span *ret, struct err *err);
+void sql_cache_drop(struct sql *q); /* of what sql_chunk_input keeps */
 
 /* store_page.c: rows to one page of results. */
 struct page;
 struct page *page_new(struct sql *sql, struct fx_read_results *r);
-/* 1 = the next row is wanted, 0 = enough, -1 = damaged. */
-int page_row(struct page *p, const struct batch_row *b, const char *node,
-             struct err *err);
-int page_end(struct page *p, struct err *err);
+bool batch_row_fits(const struct batch_row *b); /* its arrays fit one another */
+/* Takes what is wanted of a row that fits. True = the next one is wanted too. */
+bool page_row(struct page *p, const struct batch_row *b, const char *node);
+/* Writes the answer into the effect. */
+enum read_result page_end(struct page *p, struct err *err);
 void page_free(struct page *p);
 
 #endif

@@ -30,12 +30,22 @@ only() {
         bad=1
     fi
 }
+# within FILES PATTERN: nobody but FILES (a pattern of paths) includes a header that matches.
+within() {
+    local others
+    others=$(grep -rlE "^#include [<\"]$2" base proto coordinator worker client --include='*.[ch]' | grep -vxE "$1")
+    if [ -n "$others" ]; then
+        echo "$2 is for $1, but is included by: $others" >&2
+        bad=1
+    fi
+}
 only base/loop.c 'ev\.h'
 only base/crypto.c 'sodium'
 only proto/link.c 'zmq'
 only proto/pack.c 'msgpack'
 only proto/wire.c '(protobuf-c/|tidemill\.pb-c)'
-only coordinator/store_sql.c 'sqlite3'
+only coordinator/store_sql.h 'sqlite3'
+within 'coordinator/store_[a-z]*\.c' 'coordinator/store_sql\.h'
 only worker/ops/evp.c 'openssl/'
 only worker/fetch_curl.c 'curl/'
 only worker/resolve.c 'ares'

@@ -1,0 +1,85 @@
+#include "coordinator/store_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+int dir_lock(const char *dir, int *ret_fd, struct err *err)
+{
+    AUTO_FREE char *path = xasprintf("%s/lock", dir);
+    char pid[32] = "";
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return err_sys(err, 1, "cannot open %s", path);
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        ssize_t n = read(fd, pid, sizeof(pid) - 1);
+        pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
+        close(fd);
+        err_set(err, 1, "another coordinator (pid %s) uses the state directory %s",
+                pid[0] ? pid : "unknown", dir);
+        return err_hint(err, "stop it first, or give this one its own --state");
+    }
+    /* The pid is for people: a full disk must not keep the coordinator from starting. */
+    snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, pid, strlen(pid), 0) < 0)
+        pid[0] = 0;
+    *ret_fd = fd;
+    return 0;
+}
+
+/* The entry of a new directory in the one above it, on disk. */
+static int sync_above(const char *path, struct err *err)
+{
+    AUTO_FREE char *above = xstrdup(path);
+    char *slash = strrchr(above, '/');
+    int fd, rc;
+
+    if (slash)
+        slash[slash == above] = 0;
+    fd = open(slash ? above : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    rc = fd < 0 ? -1 : fsync(fd);
+    if (fd >= 0)
+        close(fd);
+    return rc < 0 ? err_sys(err, 1, "cannot write the directory above %s to disk", path)
+                  : 0;
+}
+
+static int make_one(const char *path, mode_t mode, struct err *err)
+{
+    if (mkdir(path, mode) == 0)
+        return sync_above(path, err);
+    return errno == EEXIST ? 0 : err_sys(err, 1, "cannot make the directory %s", path);
+}
+
+int dir_make(const char *dir, struct err *err)
+{
+    AUTO_FREE char *path = xstrdup(dir);
+
+    for (char *p = path + 1; *p; p++) {
+        if (*p != '/' || p[1] == 0)
+            continue;
+        *p = 0;
+        if (make_one(path, 0755, err) < 0)
+            return -1;
+        *p = '/';
+    }
+    return make_one(path, 0700, err);
+}
+
+void dir_remove(const char *dir)
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+
+    while (d && (e = readdir(d)))
+        if (strncmp(e->d_name, "tidemill.db", 11) == 0 || strcmp(e->d_name, "lock") == 0)
+            unlinkat(dirfd(d), e->d_name, 0);
+    if (d)
+        closedir(d);
+    rmdir(dir);
+}

@@ -1,0 +1,76 @@
+/* The connection to the database, for the store's own files (store_*.c) alone: the only
+ * includer of sqlite3.h. One connection writes and checkpoints (R6). */
+#ifndef COORDINATOR_STORE_SQL_H
+#define COORDINATOR_STORE_SQL_H
+
+#include <sqlite3.h>
+
+#include "coordinator/store_state.h"
+
+enum { SCHEMA_VERSION = 2 };
+
+enum stmt {
+    ST_BEGIN,
+    ST_COMMIT,
+    ST_ROLLBACK,
+    ST_JOB,
+    ST_CHUNK,
+    ST_GROW,
+    ST_STATE,
+    ST_BATCH,
+    ST_COUNT_UP,
+    ST_SHOW,
+    ST_SHOW_VALUES,
+    ST_READ_CHUNK,
+    ST_READ_RECORDED,
+    ST_READ_FROM,
+    ST_READ_OF_CHUNK,
+    ST_READ_VALUES,
+    ST_COUNT,
+};
+
+struct sql {
+    sqlite3 *db;
+    sqlite3_stmt *st[ST_COUNT];
+    /* The chunk whose inputs were read last. */
+    struct chunk_row cached;
+    uint32_t *cached_offsets;
+};
+
+/* store_sql.c: what all of them need */
+extern const char *const sql_texts[ST_COUNT];
+int sql_fail(struct sql *q, struct err *err, const char *what);
+int sql_exec(struct sql *q, const char *text, struct err *err);
+/* The first column of the first row. */
+int sql_scalar(struct sql *q, const char *text, int64_t *ret, struct err *err);
+void bind_span(sqlite3_stmt *st, int i, struct span s);
+struct span column_span(sqlite3_stmt *st, int i); /* until the statement moves on */
+static inline uint64_t column_u64(sqlite3_stmt *st, int i)
+{
+    return (uint64_t)sqlite3_column_int64(st, i);
+}
+sqlite3_stmt *sql_bound(struct sql *q, enum stmt which, int n, const int64_t *numbers);
+#define BOUND(q, which, ...)                                                             \
+    sql_bound(q, which, sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t),            \
+              (int64_t[]){ __VA_ARGS__ })
+int sql_run(sqlite3_stmt *st); /* one step, then reset */
+
+/* store_digest.c: what is stored beside the rows, so that damage is noticed. A batch has
+ * two: the head never changes, the rest does when its files are published. */
+void digest_job(const struct job_row *j, uint8_t out[WIRE_DIGEST_BYTES]);
+void digest_chunk(struct span lens, struct span body, uint8_t out[WIRE_DIGEST_BYTES]);
+void digest_batch_head(const struct batch_row *b, uint8_t out[WIRE_DIGEST_BYTES]);
+void digest_batch_rest(struct span statuses, struct span lens, struct span values,
+                       uint8_t out[WIRE_DIGEST_BYTES]);
+
+/* store_open.c: rows of the job table, JOB_COLUMNS of it */
+#define JOB_COLUMNS                                                                      \
+    "id, key, spec, name, owner, priority, retries, task_timeout, deadline, detached,"   \
+    " created, ended, state, chunks, tasks, ok, failed, poison, cancelled, digest"
+void job_row_take(sqlite3_stmt *st, struct job_row *ret); /* spans: as column_span */
+/* The row's digest fits what stands in it (the last of JOB_COLUMNS). */
+bool job_row_whole(sqlite3_stmt *st, const struct job_row *row);
+/* Opens without changing anything. */
+int sql_open_readonly(const char *dir, struct sql **ret, struct err *err);
+
+#endif

@@ -1,0 +1,75 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# The coordinator's state directory: checked, damaged, full, failing, shrinking.
+
+setup() {
+    load common.bash
+    common_setup
+    export TIDEMILL_COORDINATOR=ipc://$T/c
+}
+teardown() { common_teardown; }
+
+# A coordinator alone; its pid in COORD.
+start_coordinator() {
+    rm -f c
+    tidemill-coordinator --listen "ipc://$T/c" --state "$T/state" "$@" 2>>coord.err 3>&- &
+    COORD=$!
+    PIDS+=("$COORD")
+    until_ok test -S c
+}
+start_worker() {
+    tidemill-worker --join "ipc://$T/c" --root / --name w --procs 2 2>>worker.err 3>&- &
+    WORKER=$!
+    PIDS+=("$WORKER")
+}
+stop() {
+    kill "$1"
+    wait_gone "$1"
+}
+
+# flip FILE TEXT: one bit of every occurrence of TEXT.
+flip() {
+    local at byte
+    for at in $(grep -abo "$2" "$1" | cut -d: -f1); do
+        byte=$(od -An -tu1 -j "$at" -N1 "$1")
+        printf "\\x$(printf %x $((byte ^ 1)))" | dd of="$1" bs=1 seek="$at" conv=notrunc status=none
+    done
+}
+
+@test "check: whole, refused while a coordinator runs, then a flipped bit is named" {
+    echo 1 >first
+    echo 2 >second
+    start_coordinator
+    tidemill hash -d first second
+    run -1 tidemill-coordinator check --state state
+    [[ $output == *"another coordinator (pid $COORD)"* ]]
+    stop "$COORD"
+    run -0 tidemill-coordinator check --state state
+    [ "$output" = '1 jobs, 2 tasks in 1 chunks, 0 records: no damage' ]
+    flip state/tidemill.db "$T/second"
+    run -1 tidemill-coordinator check --state state
+    [ "${lines[0]}" = 'job 1: chunk 0: its inputs are not what was accepted' ]
+    [ "${lines[1]}" = '1 jobs, 2 tasks in 1 chunks, 0 records: 1 findings' ]
+    run -1 tidemill-coordinator check --state nowhere
+    run -2 tidemill-coordinator check
+}
+
+@test "a damaged chunk costs its own tasks, said in one line; all else goes on" {
+    echo 1 >first
+    echo 2 >second
+    start_coordinator
+    tidemill hash -d first
+    tidemill hash -d second
+    stop "$COORD"
+    flip state/tidemill.db "$T/first"
+    start_coordinator
+    start_worker
+    run -3 --separate-stderr tidemill wait j1
+    tidemill wait j2
+    tidemill results j2 | sha256sum -c --quiet
+    [ "$(grep -c 'damaged.*job=1 chunk=0' coord.err)" -eq 1 ]
+    # What is left of the job is a record like any other.
+    tidemill job show j1 | grep -Eq '^failed +1$'
+    run -1 --separate-stderr tidemill results j1
+    grep -q 'damaged' <<<"$stderr"
+}

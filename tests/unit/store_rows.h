@@ -1,0 +1,201 @@
+/* A store in a directory of its own, and rows to fill it with. Included by test_store*.c.
+ */
+#ifndef TESTS_UNIT_STORE_ROWS_H
+#define TESTS_UNIT_STORE_ROWS_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include "base/crypto.h"
+#include "coordinator/store.h"
+#include "proto/pack.h"
+
+struct fixture {
+    char dir[64];
+    struct loop *loop;
+    struct store *store;
+    struct fx_group *back; /* the last group that came back */
+    unsigned n_back;
+    struct err failed;
+    uint64_t next_row;
+    unsigned jobs, chunks, recorded, pending;
+};
+
+static inline void committed(void *arg, struct fx_group *g)
+{
+    struct fixture *f = arg;
+
+    fx_group_free(f->back);
+    f->back = g;
+    f->n_back++;
+}
+static inline void failed(void *arg, const struct err *err)
+{
+    ((struct fixture *)arg)->failed = *err;
+}
+static inline void full(void *arg, bool is_full, const struct err *err)
+{
+    (void)arg, (void)is_full, (void)err;
+}
+static const struct store_events events = { committed, failed, full };
+
+static inline void on_job(void *arg, const struct job_row *row)
+{
+    ((struct fixture *)arg)->jobs++;
+    assert_true(span_eq(row->name, SPAN_LIT("name")));
+}
+static inline void on_chunk(void *arg, const struct chunk_row *row, uint32_t recorded)
+{
+    (void)row;
+    ((struct fixture *)arg)->chunks++;
+    ((struct fixture *)arg)->recorded += recorded;
+}
+static inline void on_pending(void *arg, const struct batch_row *row)
+{
+    ((struct fixture *)arg)->pending += row->n;
+}
+static const struct store_load_events loads = { on_job, on_chunk, on_pending };
+
+static inline void open_store(struct fixture *f)
+{
+    struct err err = { 0 };
+
+    if (store_open(f->dir, DURABILITY_FULL, &f->store, &err) < 0 ||
+        store_load(f->store, &loads, f, &f->next_row, &err) < 0 ||
+        store_start(f->store, f->loop, &events, f, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static inline int set_up(void **state)
+{
+    struct fixture *f = xcalloc(1, sizeof(*f));
+
+    crypto_init();
+    snprintf(f->dir, sizeof(f->dir), "/tmp/tm-store.XXXXXX");
+    assert_non_null(mkdtemp(f->dir));
+    assert_int_equal(loop_new(LOOP_AUTO, &f->loop, NULL), 0);
+    open_store(f);
+    *state = f;
+    return 0;
+}
+
+static inline int tear_down(void **state)
+{
+    struct fixture *f = *state;
+
+    store_close(f->store, true);
+    assert_int_equal(access(f->dir, F_OK), -1);
+    loop_free(f->loop);
+    fx_group_free(f->back);
+    free(f);
+    return 0;
+}
+
+/* Pushes a group and waits until it is back. */
+static inline void push(struct fixture *f, struct fx_group *g)
+{
+    unsigned before = f->n_back;
+
+    store_push(f->store, g);
+    while (f->n_back == before && !f->failed.text[0])
+        loop_once(f->loop, true);
+}
+
+static inline void add_job(struct fx_group *g, uint64_t id)
+{
+    struct fx *fx = fx_add(g, FX_JOB);
+    struct job_spec spec = { .command = SPAN_LIT("hash"), .algos = BIT(ALGO_SHA256) };
+    AUTO_BUF packed = BUF_INIT;
+
+    spec_pack(&packed, &spec);
+    fx->job = (struct job_row){ .id = id,
+                                .spec = fx_keep(g, buf_span(&packed)),
+                                .name = SPAN_LIT("name"),
+                                .created_wall_ns = 5 };
+    memcpy(fx->job.key, &id, sizeof(id));
+}
+
+/* A chunk of n tasks whose inputs are "iN". */
+static inline void add_chunk(struct fx_group *g, uint64_t job, uint32_t seq,
+                             uint64_t first, uint32_t n)
+{
+    struct chunk_row *c = &fx_add(g, FX_CHUNK)->chunk;
+    AUTO_BUF body = BUF_INIT;
+
+    *c = (struct chunk_row){ .job = job, .seq = seq, .first = first, .n = n };
+    c->lens = blob_alloc(n * 4);
+    for (uint32_t i = 0; i < n; i++) {
+        size_t before = body.len;
+        buf_printf(&body, "i%u", (unsigned)first + i);
+        ((uint32_t *)c->lens->data)[i] = (uint32_t)(body.len - before);
+    }
+    c->body = blob_new(buf_span(&body));
+    struct span parts[] = { blob_span(c->lens), blob_span(c->body) };
+    crypto_chunk_digest(parts, 2, c->digest);
+}
+
+/* Records of tasks first, first + step ... with values "vN"; every third one failed. */
+static inline void add_batch(struct fx_group *g, uint64_t row, uint64_t cursor,
+                             uint32_t chunk, uint32_t first, uint32_t step, uint32_t n,
+                             bool pending)
+{
+    struct batch_row *b = &fx_add(g, FX_BATCH)->batch;
+    AUTO_BUF values = BUF_INIT;
+
+    *b = (struct batch_row){ .row = row,
+                             .job = 1,
+                             .chunk = chunk,
+                             .cursor = cursor,
+                             .pending = pending,
+                             .n = n,
+                             .node = SPAN_LIT("node") };
+    b->tasks = blob_alloc(n * 4);
+    b->statuses = blob_alloc(n);
+    b->attempts = blob_alloc(n * 4);
+    b->lens = blob_alloc(n * 4);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t task = first + i * step;
+        size_t before = values.len;
+        buf_printf(&values, "v%u", task);
+        ((uint32_t *)b->tasks->data)[i] = task;
+        b->statuses->data[i] = task % 3 == 2 && !pending ? TASK_FAILED : TASK_OK;
+        ((uint32_t *)b->attempts->data)[i] = 1;
+        ((uint32_t *)b->lens->data)[i] = (uint32_t)(values.len - before);
+    }
+    b->values = blob_new(buf_span(&values));
+}
+
+/* Two chunks of 10; the first's odd tasks are recorded before its even ones. */
+static inline void fill(struct fixture *f)
+{
+    struct fx_group *g = fx_group_new();
+
+    add_job(g, 1);
+    add_chunk(g, 1, 0, 0, 10);
+    add_chunk(g, 1, 1, 10, 10);
+    push(f, g);
+    g = fx_group_new();
+    add_batch(g, 1, 0, 0, 1, 2, 5, false);
+    add_batch(g, 2, 5, 0, 0, 2, 5, false);
+    push(f, g);
+}
+
+/* Changes the database behind the closed store's back. */
+static inline void change(const struct fixture *f, const char *sql)
+{
+    AUTO_FREE char *path = xasprintf("%s/tidemill.db", f->dir);
+    char *why = NULL;
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    if (sqlite3_exec(db, sql, NULL, NULL, &why) != SQLITE_OK)
+        fail_msg("%s: %s", sql, why);
+    sqlite3_close(db);
+}
+
+#endif
