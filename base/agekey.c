@@ -63,17 +63,18 @@ static void encode(const char *hrp, const uint8_t key[AGEKEY_BYTES], char *out)
 }
 
 /* text: of one case already, as it must be. */
-static int decode(const char *hrp, const char *text, uint8_t ret[AGEKEY_BYTES])
+static int decode(const char *hrp, struct span text, uint8_t ret[AGEKEY_BYTES])
 {
     size_t hrp_len = strlen(hrp), at = 0;
     uint32_t chk = polymod_hrp(hrp), acc = 0, bits = 0;
-    const char *data = text + hrp_len + 1;
+    const uint8_t *data;
 
-    if (strncmp(text, hrp, hrp_len) != 0 || text[hrp_len] != '1' ||
-        strlen(data) != DATA_CHARS + CHECKSUM_CHARS)
+    if (text.len != hrp_len + 1 + DATA_CHARS + CHECKSUM_CHARS ||
+        memcmp(text.data, hrp, hrp_len) != 0 || text.data[hrp_len] != '1')
         return -1;
-    for (int i = 0; data[i]; i++) {
-        const char *c = strchr(charset, data[i]);
+    data = text.data + hrp_len + 1;
+    for (int i = 0; i < DATA_CHARS + CHECKSUM_CHARS; i++) {
+        const char *c = data[i] ? strchr(charset, data[i]) : NULL;
         if (!c)
             return -1;
         chk = polymod_step(chk, (uint8_t)(c - charset));
@@ -103,11 +104,11 @@ static struct span trim(struct span s)
 int agekey_recipient_parse(struct span text, uint8_t ret_public[AGEKEY_BYTES],
                            struct err *err)
 {
-    AUTO_FREE char *s = span_dup(trim(text));
-
-    if (decode("age", s, ret_public) == 0)
+    text = trim(text);
+    if (decode("age", text, ret_public) == 0)
         return 0;
-    err_set(err, 2, "not an age recipient: '%.80s'", s);
+    err_set(err, 2, "not an age recipient: '%.*s'", (int)MIN(text.len, 80),
+            (const char *)text.data);
     return err_hint(err,
                     "a recipient begins with age1; tidemill key recipient FILE shows "
                     "an identity's");
@@ -137,7 +138,7 @@ int agekey_identity_parse(struct span text, uint8_t ret_secret[AGEKEY_BYTES],
             s[i] = (char)tolower(text.data[i]);
         }
         if (upper)
-            rc = decode("age-secret-key-", s, ret_secret);
+            rc = decode("age-secret-key-", span_of(s, text.len), ret_secret);
     }
     crypto_zero(s, sizeof(s));
     if (rc == 0)
