@@ -117,9 +117,8 @@ static void the_writer_of_this_test_is_bech32(void **state)
     bech32("abcdef", counted, sizeof(counted), BECH32, text);
     assert_string_equal(text, "abcdef1qpzry9x8gf2tvdw0s3jn54khce6mua7lmqqqxw");
     bech32("1", ones, sizeof(ones), BECH32, text);
-    assert_string_equal(text,
-                        "11qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq"
-                        "qqqqqqqqqqqqqqqqqqqqqqc8247j");
+    assert_int_equal(strspn(text + 2, "q"), sizeof(ones));
+    assert_string_equal(text + 2 + sizeof(ones), "c8247j");
     bech32("a", ones, 0, BECH32M, text); /* BIP 350's */
     assert_string_equal(text, "a1lqfn3a");
 }
