@@ -39,6 +39,24 @@ teardown() { common_teardown; }
     age -d -i id c.age | cmp - tree/sub/big
 }
 
+@test "every size around a chunk's end, both ways, armored or not" {
+    mkdir plain ours theirs
+    for size in 0 1 65535 65536 65537 131072 131073; do
+        head -c $size /dev/urandom >plain/$size
+        age -r "$R" -o theirs/$size.age plain/$size
+        age -a -r "$R" -o theirs/$size.asc.age plain/$size
+    done
+    tidemill encrypt -r "$R" -o ours plain/*
+    tidemill encrypt --armor -r "$R" -o armored plain/*
+    tidemill decrypt -i id -o back theirs/*
+    for size in 0 1 65535 65536 65537 131072 131073; do
+        cmp back/$size plain/$size
+        cmp back/$size.asc plain/$size
+        age -d -i id ours/$size.age | cmp - plain/$size
+        age -d -i id armored/$size.age | cmp - plain/$size
+    done
+}
+
 @test "several recipients: each of them opens it" {
     tidemill key identity id2 >r2
     echo text >f

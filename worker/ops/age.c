@@ -7,7 +7,8 @@ enum {
     NONCE = 16,
     SEALED = AGE_CHUNK + EVP_AEAD_TAG,
     ARMOR_COLUMNS = 64,
-    ARMOR_BYTES = 48
+    ARMOR_BYTES = 48,
+    ARMOR_SPACE_MAX = KIB, /* white space before it, as age has it */
 };
 
 static const char armor_begin[] = "-----BEGIN AGE ENCRYPTED FILE-----";
@@ -202,11 +203,12 @@ static int feed(struct age_dec *d, struct span bytes, struct buf *out, struct er
     if (!d->header_read) {
         buf_add_span(&d->hold, bytes);
         rc = age_header_read(buf_span(&d->hold), d->ids, &len, file_key, err);
-        if (rc <= 0 || d->hold.len < len + NONCE)
-            return rc < 0 ? -1 : 0;
-        payload_key(&d->payload, file_key, span_of(d->hold.data + len, NONCE));
+        d->header_read = rc == 1 && d->hold.len >= len + NONCE;
+        if (d->header_read)
+            payload_key(&d->payload, file_key, span_of(d->hold.data + len, NONCE));
         crypto_zero(file_key, sizeof(file_key));
-        d->header_read = true;
+        if (!d->header_read)
+            return rc < 0 ? -1 : 0;
         struct buf rest = d->hold;
         d->hold = (struct buf)BUF_INIT;
         rc = feed(d, span_of(rest.data + len + NONCE, rest.len - len - NONCE), out, err);
@@ -232,9 +234,15 @@ static int feed(struct age_dec *d, struct span bytes, struct buf *out, struct er
     return 0;
 }
 
-static bool is_space(uint8_t c)
+/* How many bytes of white space it begins with. */
+static size_t spaces(struct span s)
 {
-    return c == ' ' || c == '\n' || c == '\r' || c == '\t';
+    size_t n = 0;
+
+    while (n < s.len && (s.data[n] == ' ' || s.data[n] == '\n' || s.data[n] == '\r' ||
+                         s.data[n] == '\t'))
+        n++;
+    return n;
 }
 
 /* One line of armor, without its end. */
@@ -245,12 +253,6 @@ static int armor_line(struct age_dec *d, struct span line, struct buf *out,
 
     if (line.len && line.data[line.len - 1] == '\r')
         line.len--;
-    if (d->armor == ARMOR_ENDED) {
-        for (size_t i = 0; i < line.len; i++)
-            if (!is_space(line.data[i]))
-                return err_set(err, 1, "damaged armor: text after its end");
-        return 0;
-    }
     if (span_eq(line, span_str(armor_end))) {
         d->armor = ARMOR_ENDED;
         return 0;
@@ -268,7 +270,7 @@ static int armor_feed(struct age_dec *d, struct buf *out, struct err *err)
     size_t at = 0;
     int rc = 0;
 
-    while (rc == 0) {
+    while (rc == 0 && d->armor != ARMOR_ENDED) {
         const uint8_t *nl =
             d->text.len > at ? memchr(d->text.data + at, '\n', d->text.len - at) : NULL;
         if (!nl)
@@ -278,19 +280,26 @@ static int armor_feed(struct age_dec *d, struct buf *out, struct err *err)
         at = end + 1;
     }
     buf_drop(&d->text, at);
-    if (rc == 0 && d->text.len > 4 * KIB)
-        return err_set(err, 1, "damaged armor: a line does not end");
-    return rc;
+    if (rc < 0)
+        return -1;
+    if (d->armor == ARMOR_ENDED) {
+        if (spaces(buf_span(&d->text)) < d->text.len)
+            return err_set(err, 1, "damaged armor: text after its end");
+        buf_clear(&d->text);
+    } else if (d->text.len > ARMOR_COLUMNS + 1) { /* 1: CR */
+        return err_set(err, 1, "damaged armor");
+    }
+    return 0;
 }
 
 /* Armored or not? Decided on the first bytes; armor may have white space before it. */
 static int detect(struct age_dec *d, struct buf *out, struct err *err)
 {
-    size_t skip = 0, len = strlen(armor_begin);
+    size_t skip = spaces(buf_span(&d->text)), len = strlen(armor_begin);
+    size_t have = MIN(d->text.len - skip, len), end = skip + len;
 
-    while (skip < d->text.len && is_space(d->text.data[skip]))
-        skip++;
-    size_t have = MIN(d->text.len - skip, len);
+    if (skip > ARMOR_SPACE_MAX)
+        return err_set(err, 1, "not an age file");
     if (have && memcmp(d->text.data + skip, armor_begin, have) != 0) {
         struct buf all = d->text;
         d->armor = ARMOR_NONE;
@@ -299,15 +308,14 @@ static int detect(struct age_dec *d, struct buf *out, struct err *err)
         buf_fini(&all);
         return rc;
     }
-    if (have < len || !memchr(d->text.data + skip, '\n', d->text.len - skip))
-        return d->text.len > 4 * KIB ? err_set(err, 1, "not an age file") : 0;
-    buf_drop(&d->text, skip + len);
-    d->armor = ARMOR_LINES;
-    /* The rest of the first line must be empty. */
-    size_t eol = d->text.data[0] == '\r' ? 1 : 0;
-    if (d->text.data[eol] != '\n')
+    if (d->text.len > end && d->text.data[end] == '\r')
+        end++;
+    if (d->text.len <= end)
+        return 0;
+    if (d->text.data[end] != '\n')
         return err_set(err, 1, "damaged armor: its first line");
-    buf_drop(&d->text, eol + 1);
+    buf_drop(&d->text, end + 1);
+    d->armor = ARMOR_LINES;
     return armor_feed(d, out, err);
 }
 
@@ -323,17 +331,15 @@ int age_dec_update(struct age_dec *d, struct span bytes, struct buf *out, struct
 
 int age_dec_end(struct age_dec *d, struct buf *out, struct err *err)
 {
-    if (d->armor == ARMOR_UNKNOWN && d->text.len == 0)
+    if (d->armor == ARMOR_UNKNOWN && spaces(buf_span(&d->text)) == d->text.len)
         return err_set(err, 1, "not an age file: it is empty");
     if (d->armor >= ARMOR_LINES) {
-        AUTO_BUF rest = BUF_INIT;
-        buf_add_span(&rest, buf_span(&d->text)); /* a last line without its newline */
-        if (rest.len && armor_line(d, buf_span(&rest), out, err) < 0)
-            return -1;
+        if (d->text.len && armor_line(d, buf_span(&d->text), out, err) < 0)
+            return -1; /* it was a last line without its newline */
         if (d->armor != ARMOR_ENDED)
             return err_set(err, 1, "truncated age file: its armor has no end");
     }
     if (!d->header_read)
-        return err_set(err, 1, "truncated age file: its header has no end");
+        return err_set(err, 1, "truncated age file: it ends in its header");
     return open_chunk(d, buf_span(&d->hold), true, out, err);
 }

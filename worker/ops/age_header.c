@@ -244,7 +244,19 @@ static int stanza_body(struct span bytes, size_t *at, struct buf *body)
     return 1;
 }
 
-static const char x25519_start[] = "-> X25519 ";
+/* Whether a stanza's first argument is "X25519"; *ret_rest: the others. */
+static bool is_x25519(struct span line, struct span *ret_rest)
+{
+    static const char start[] = "-> X25519";
+    size_t len = sizeof(start) - 1;
+
+    if (line.len < len || memcmp(line.data, start, len) != 0 ||
+        (line.len > len && line.data[len] != ' '))
+        return false;
+    len = MIN(line.len, len + 1);
+    *ret_rest = span_of(line.data + len, line.len - len);
+    return true;
+}
 
 /* "-> " and words of printable characters, a space between two. */
 static bool stanza_start(struct span line)
@@ -286,13 +298,14 @@ int age_header_read(struct span bytes, const struct age_identities *ids, size_t 
 {
     size_t at = strlen(intro);
     size_t known = MIN(bytes.len, at);
-    bool opened = false;
-    struct span line;
+    bool opened = false, too_long = bytes.len > AGE_HEADER_MAX;
+    struct span line, share;
 
     if (known && memcmp(bytes.data, intro, known) != 0)
         return err_set(err, 1, "not an age file");
     if (bytes.len < at)
         return 0;
+    bytes.len = MIN(bytes.len, AGE_HEADER_MAX); /* it must end in these */
     for (;;) {
         AUTO_BUF body = BUF_INIT;
         size_t start = at;
@@ -311,16 +324,12 @@ int age_header_read(struct span bytes, const struct age_identities *ids, size_t 
             break;
         if (rc < 0)
             return damaged(err, "a recipient's key");
-        size_t skip = sizeof(x25519_start) - 1;
-        if (opened || line.len < skip || memcmp(line.data, x25519_start, skip) != 0)
+        if (opened || !is_x25519(line, &share))
             continue;
-        rc = unwrap(ids, span_of(line.data + skip, line.len - skip), buf_span(&body),
-                    ret_file_key);
+        rc = unwrap(ids, share, buf_span(&body), ret_file_key);
         if (rc < 0)
             return damaged(err, "an X25519 recipient");
         opened = rc == 1;
     }
-    if (bytes.len > AGE_HEADER_MAX)
-        return damaged(err, "it is too long");
-    return 0;
+    return too_long ? damaged(err, "it is too long") : 0;
 }
