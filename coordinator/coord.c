@@ -138,7 +138,9 @@ static void on_gone(void *arg, peer_id peer)
     sched_peer_gone(l->coord->sched, outer_id(l, peer));
 }
 
-static const struct link_events link_events = { on_message, on_garbage, on_gone };
+static const struct link_events link_events = { .message = on_message,
+                                                .garbage = on_garbage,
+                                                .gone = on_gone };
 
 /* What the disk did not give back as it was written: one line each. The scheduler makes
  * an error of it for those tasks or that follower, and all else goes on. */

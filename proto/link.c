@@ -2,18 +2,17 @@
 
 #include <errno.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <uthash.h>
 #include <zmq.h>
+
+#include "proto/link_socket.h"
 
 enum {
     LINK_MESSAGE_MAX = 2 * MIB,   /* of all frames of one message together */
     LINK_QUEUE_MAX = 8 * MIB,     /* bytes waiting for one peer */
     LINK_DECODE_BUDGET = 8 * MIB, /* memory one envelope may decode to */
     LINK_BURST = 128,             /* messages taken in one turn of the loop */
-    LINK_HWM = 1000,              /* a backstop: credit is the flow control */
     LINK_RID_MAX = 255,
     /* Sent frames are as small as the strictest receiver wants them (R17). */
     LINK_SEND_FRAME = WIRE_CLIENT_FRAME_MAX,
@@ -53,6 +52,7 @@ struct link {
     uint32_t frame_max;
     bool router, any_queued, any_gone;
     void *socket;
+    struct link_monitor *monitor; /* a DEALER's */
     struct loop_hook *hook;
     struct loop_io *io;
     int64_t swept_ns;
@@ -134,41 +134,6 @@ static void peer_free(struct link *l, struct link_peer *p)
 }
 
 /* ---- the socket ---- */
-
-static void set_int(void *socket, int option, int value)
-{
-    CHECK(zmq_setsockopt(socket, option, &value, sizeof(value)) == 0);
-}
-
-static void *socket_new(const struct link *l)
-{
-    void *s = zmq_socket(l->ctx->zmq, l->router ? ZMQ_ROUTER : ZMQ_DEALER);
-    int64_t max = l->frame_max;
-
-    CHECK(s);
-    zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &max, sizeof(max));
-    set_int(s, ZMQ_LINGER, 1000);
-    set_int(s, ZMQ_SNDHWM, LINK_HWM);
-    set_int(s, ZMQ_RCVHWM, LINK_HWM);
-    set_int(s, ZMQ_HANDSHAKE_IVL, 3000);
-    set_int(s, ZMQ_HEARTBEAT_IVL, 2000);
-    set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 10000);
-    set_int(s, ZMQ_HEARTBEAT_TTL, 20000); /* above 65 s it would overflow in 4.3.4 */
-    set_int(s, ZMQ_TCP_MAXRT, 20000);
-    set_int(s, ZMQ_TCP_KEEPALIVE, 1);
-    set_int(s, ZMQ_TCP_KEEPALIVE_IDLE, 10);
-    set_int(s, ZMQ_TCP_KEEPALIVE_INTVL, 5);
-    set_int(s, ZMQ_IPV6, 1);
-    if (l->router) {
-        set_int(s, ZMQ_ROUTER_MANDATORY, 1);
-        set_int(s, ZMQ_BACKLOG, 1024);
-    } else {
-        set_int(s, ZMQ_IMMEDIATE, 1); /* nothing queues for who is not there */
-        set_int(s, ZMQ_RECONNECT_IVL, 10);
-        set_int(s, ZMQ_RECONNECT_IVL_MAX, 2000);
-    }
-    return s;
-}
 
 static int socket_events(const struct link *l)
 {
@@ -436,57 +401,6 @@ static void on_fd(void *arg, int events)
     (void)arg, (void)events; /* only wakes the loop; after_wait does the work */
 }
 
-/* ---- endpoints ---- */
-
-static bool loopback(const char *host, size_t len)
-{
-    static const char *const names[] = { "localhost", "[::1]", "::1" };
-
-    if (len > 4 && strncmp(host, "127.", 4) == 0)
-        return true;
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (len == strlen(names[i]) && strncmp(host, names[i], len) == 0)
-            return true;
-    return false;
-}
-
-static int check_endpoint(const char *endpoint, struct err *err)
-{
-    const char *colon = strrchr(endpoint, ':');
-
-    if (strncmp(endpoint, "ipc://", 6) == 0) {
-        size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
-        if (strlen(endpoint + 6) == 0 || strlen(endpoint + 6) > max)
-            return err_set(err, 2, "%s: a socket's path has 1 to %zu bytes", endpoint,
-                           max);
-        return 0;
-    }
-    if (strncmp(endpoint, "tcp://", 6) != 0 || colon < endpoint + 6) {
-        err_set(err, 2, "not an endpoint: '%s'", endpoint);
-        return err_hint(err, "ipc:///run/tidemill/socket or tcp://127.0.0.1:7600");
-    }
-    if (!loopback(endpoint + 6, (size_t)(colon - endpoint - 6))) {
-        err_set(err, 2, "%s is not loopback, and links are not encrypted", endpoint);
-        return err_hint(err, "listen on tcp://127.0.0.1:PORT and forward the port, for "
-                             "example with ssh -L");
-    }
-    return 0;
-}
-
-/* A socket file that somebody answers on must not be taken away from him. */
-static bool somebody_listens(const char *path)
-{
-    struct sockaddr_un sa = { .sun_family = AF_UNIX };
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool yes;
-
-    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
-    yes = fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
-    if (fd >= 0)
-        close(fd);
-    return yes;
-}
-
 /* ---- life ---- */
 
 static void watch(struct link *l)
@@ -496,6 +410,19 @@ static void watch(struct link *l)
 
     CHECK(zmq_getsockopt(l->socket, ZMQ_FD, &fd, &len) == 0);
     l->io = loop_io_new(l->loop, fd, LOOP_READ, on_fd, l);
+}
+
+static void on_connected(void *arg)
+{
+    struct link *l = arg;
+
+    if (l->ev->connected)
+        l->ev->connected(l->arg);
+}
+
+static void monitor(struct link *l)
+{
+    l->monitor = link_monitor_new(l->loop, l->ctx->zmq, l->socket, on_connected, l);
 }
 
 static struct link *link_new(struct link_ctx *ctx, struct loop *loop, uint32_t frame_max,
@@ -520,13 +447,13 @@ int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
     char bound[512];
     size_t len = sizeof(bound);
 
-    if (check_endpoint(endpoint, err) < 0)
+    if (link_endpoint_check(endpoint, err) < 0)
         return -1;
-    if (strncmp(endpoint, "ipc://", 6) == 0 && somebody_listens(endpoint + 6))
+    if (strncmp(endpoint, "ipc://", 6) == 0 && link_somebody_listens(endpoint + 6))
         return err_set(err, 1, "%s: another process listens here already", endpoint);
     l = link_new(ctx, loop, frame_max_bytes, ev, arg);
     l->router = true;
-    l->socket = socket_new(l);
+    l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
     if (zmq_bind(l->socket, endpoint) < 0) {
         err_set(err, 1, "cannot listen on %s: %s", endpoint, zmq_strerror(errno));
         link_free(l);
@@ -546,12 +473,13 @@ int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
 {
     struct link *l;
 
-    if (check_endpoint(endpoint, err) < 0)
+    if (link_endpoint_check(endpoint, err) < 0)
         return -1;
     l = link_new(ctx, loop, frame_max_bytes, ev, arg);
     l->endpoint = xstrdup(endpoint);
     peer_new(l, "", 0);
-    l->socket = socket_new(l);
+    l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
+    monitor(l);
     if (zmq_connect(l->socket, endpoint) < 0) {
         err_set(err, 2, "cannot connect to %s: %s", endpoint, zmq_strerror(errno));
         link_free(l);
@@ -569,9 +497,10 @@ void link_reset(struct link *l)
     queue_clear(l->peers);
     l->peers->gone = false;
     loop_io_free(l->io);
-    set_int(l->socket, ZMQ_LINGER, 0);
-    zmq_close(l->socket);
-    l->socket = socket_new(l);
+    link_monitor_free(l->monitor);
+    link_socket_close_now(l->socket);
+    l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
+    monitor(l);
     zmq_connect(l->socket, l->endpoint);
     watch(l);
 }
@@ -602,6 +531,7 @@ void link_free(struct link *l)
         return;
     loop_hook_free(l->hook);
     loop_io_free(l->io);
+    link_monitor_free(l->monitor);
     HASH_ITER (hh, l->peers, p, tmp)
         peer_free(l, p);
     zmq_close(l->socket);

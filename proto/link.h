@@ -23,6 +23,9 @@ struct link_events {
     void (*garbage)(void *arg, peer_id peer, const char *why);
     /* A ROUTER's peer cannot be reached any more (its queue was dropped). */
     void (*gone)(void *arg, peer_id peer);
+    /* A DEALER has a connection, the first one or another: who is at its end may be new
+     * and know nothing. May be NULL. */
+    void (*connected)(void *arg);
 };
 
 /* ROUTER bound to endpoint (ipc:// or tcp:// on loopback; else err with a hint, code 2).

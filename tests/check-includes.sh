@@ -21,7 +21,7 @@ forbid coordinator worker client
 forbid worker coordinator client
 forbid client coordinator worker
 
-# only FILE PATTERN: of the product, FILE alone includes a header that matches.
+# only FILE PATTERN: of the product, FILE (a pattern too) alone includes a header that matches.
 only() {
     local others
     others=$(grep -rlE "^#include [<\"]$2" base proto coordinator worker client --include='*.[ch]' | grep -vx "$1")
@@ -41,7 +41,7 @@ within() {
 }
 only base/loop.c 'ev\.h'
 only base/crypto.c 'sodium'
-only proto/link.c 'zmq'
+only 'proto/link\(_socket\)\?\.c' 'zmq'
 only proto/pack.c 'msgpack'
 only proto/wire.c '(protobuf-c/|tidemill\.pb-c)'
 only coordinator/store_sql.h 'sqlite3'

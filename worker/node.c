@@ -337,7 +337,8 @@ static void on_error(struct node *n, const struct msg *m)
     }
     log_warn("coordinator_error", "about=%s text=\"%.*s\"", msg_type_name(e->about),
              (int)e->text.len, (const char *)e->text.data);
-    hello(n); /* most likely it does not know us any more */
+    if (n->welcomed && span_eq(e->text, SPAN_LIT(WIRE_NO_SESSION)))
+        hello(n);
 }
 
 static void on_message(void *arg, peer_id peer, const struct msg *m)
@@ -373,7 +374,15 @@ static void on_garbage(void *arg, peer_id peer, const char *why)
     log_warn("garbage", "why=\"%s\"", why);
 }
 
-static const struct link_events link_events = { on_message, on_garbage, NULL };
+/* At the end of a new connection may be a coordinator that does not know us. */
+static void on_connected(void *arg)
+{
+    hello(arg);
+}
+
+static const struct link_events link_events = { .message = on_message,
+                                                .garbage = on_garbage,
+                                                .connected = on_connected };
 
 static void on_beat(void *arg)
 {
@@ -385,8 +394,7 @@ static void on_beat(void *arg)
         if (n->welcomed)
             log_warn("coordinator_silent", "coordinator=%s", n->config.join);
         n->heard_ns = loop_now_ns(n->loop);
-        link_reset(n->link);
-        hello(n);
+        link_reset(n->link); /* Hello follows when it is connected */
         return;
     }
     if (!n->welcomed)
@@ -446,7 +454,6 @@ int node_new(struct loop *loop, const struct node_config *config, struct node **
     n->heard_ns = loop_now_ns(loop);
     loop_timer_arm(n->beat, n->beat_ns);
     loop_timer_arm(n->flush, BATCH_NS);
-    hello(n);
     *ret_node = n;
     return 0;
 }

@@ -157,19 +157,25 @@ static void send_beat(struct conn *c)
     link_send(c->link, 0, &m);
 }
 
-/* A new socket, and everything is to be said again. */
-static void start_over(struct conn *c)
+/* Everything is to be said again, once there is a new session. */
+static void session_lost(struct conn *c)
 {
     struct tm_job *job;
     c->session_unknown = false;
-    if (c->state == CONN_UP) {
-        c->state = CONN_GREETING;
-        c->lost_ns = clock_mono_ns();
-        TAILQ_FOREACH (job, &c->all, all_node)
-            if (!job->failed.code)
-                job_session_lost(job);
-        query_session_lost(c);
-    }
+    if (c->state != CONN_UP)
+        return;
+    c->state = CONN_GREETING;
+    c->lost_ns = clock_mono_ns();
+    TAILQ_FOREACH (job, &c->all, all_node)
+        if (!job->failed.code)
+            job_session_lost(job);
+    query_session_lost(c);
+}
+
+/* Over a new socket. */
+static void start_over(struct conn *c)
+{
+    session_lost(c);
     link_reset(c->link);
     send_hello(c);
 }
@@ -279,6 +285,18 @@ static void on_garbage(void *arg, peer_id peer, const char *text)
     err_set(&why, TM_ERROR, "%s sent what is no message: %s", c->endpoint, text);
     pthread_mutex_lock(&c->mu);
     conn_die(c, &why);
+    pthread_mutex_unlock(&c->mu);
+}
+
+/* Another connection than the session began on: at its end may be a new coordinator. */
+static void on_connected(void *arg)
+{
+    struct conn *c = arg;
+    pthread_mutex_lock(&c->mu);
+    if (c->state == CONN_UP) {
+        session_lost(c);
+        send_hello(c);
+    }
     pthread_mutex_unlock(&c->mu);
 }
 
@@ -400,7 +418,8 @@ void conn_fini(struct conn *c)
 static int make_parts(struct conn *c, struct err *err)
 {
     static const struct link_events events = { .message = on_message,
-                                               .garbage = on_garbage };
+                                               .garbage = on_garbage,
+                                               .connected = on_connected };
     c->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->event_fd < 0)
         return err_sys(err, TM_ERROR, "eventfd");

@@ -1,0 +1,175 @@
+#include "proto/link_socket.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include <zmq.h>
+
+enum { LINK_HWM = 1000 }; /* messages; a backstop: credit is the flow control */
+
+/* ---- options ---- */
+
+static void set_int(void *socket, int option, int value)
+{
+    CHECK(zmq_setsockopt(socket, option, &value, sizeof(value)) == 0);
+}
+
+void *link_socket_new(void *zmq, bool router, int64_t frame_max_bytes)
+{
+    void *s = zmq_socket(zmq, router ? ZMQ_ROUTER : ZMQ_DEALER);
+
+    CHECK(s);
+    zmq_setsockopt(s, ZMQ_MAXMSGSIZE, &frame_max_bytes, sizeof(frame_max_bytes));
+    set_int(s, ZMQ_LINGER, 1000);
+    set_int(s, ZMQ_SNDHWM, LINK_HWM);
+    set_int(s, ZMQ_RCVHWM, LINK_HWM);
+    set_int(s, ZMQ_HANDSHAKE_IVL, 3000);
+    set_int(s, ZMQ_HEARTBEAT_IVL, 2000);
+    set_int(s, ZMQ_HEARTBEAT_TIMEOUT, 10000);
+    set_int(s, ZMQ_HEARTBEAT_TTL, 20000); /* above 65 s it would overflow in 4.3.4 */
+    set_int(s, ZMQ_TCP_MAXRT, 20000);
+    set_int(s, ZMQ_TCP_KEEPALIVE, 1);
+    set_int(s, ZMQ_TCP_KEEPALIVE_IDLE, 10);
+    set_int(s, ZMQ_TCP_KEEPALIVE_INTVL, 5);
+    set_int(s, ZMQ_IPV6, 1);
+    if (router) {
+        set_int(s, ZMQ_ROUTER_MANDATORY, 1);
+        set_int(s, ZMQ_BACKLOG, 1024);
+    } else {
+        set_int(s, ZMQ_IMMEDIATE, 1); /* nothing queues for who is not there */
+        set_int(s, ZMQ_RECONNECT_IVL, 10);
+        set_int(s, ZMQ_RECONNECT_IVL_MAX, 2000);
+    }
+    return s;
+}
+
+void link_socket_close_now(void *socket)
+{
+    set_int(socket, ZMQ_LINGER, 0);
+    zmq_close(socket);
+}
+
+/* ---- monitor ---- */
+
+struct link_monitor {
+    void *watched, *events; /* sockets; events: a PAIR that gets what happens */
+    struct loop_hook *hook;
+    struct loop_io *io;
+    loop_fn *connected;
+    void *arg;
+};
+
+/* ZMQ_FD is edge-triggered here too: ask before each wait. */
+static bool before_wait(void *arg)
+{
+    struct link_monitor *m = arg;
+    int events = 0;
+    size_t len = sizeof(events);
+
+    return zmq_getsockopt(m->events, ZMQ_EVENTS, &events, &len) == 0 &&
+           (events & ZMQ_POLLIN);
+}
+
+/* An event is two frames: its number (u16) and value, then an address. */
+static void after_wait(void *arg)
+{
+    struct link_monitor *m = arg;
+    uint8_t number[16], address[512];
+
+    while (zmq_recv(m->events, number, sizeof(number), ZMQ_DONTWAIT) >= 0) {
+        uint16_t event;
+        memcpy(&event, number, sizeof(event));
+        zmq_recv(m->events, address, sizeof(address), ZMQ_DONTWAIT);
+        if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
+            m->connected(m->arg);
+    }
+}
+
+static void on_fd(void *arg, int events)
+{
+    (void)arg, (void)events; /* only wakes the loop; after_wait does the work */
+}
+
+struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket,
+                                      loop_fn *connected, void *arg)
+{
+    static atomic_uint serial; /* an address is one socket's for good */
+    struct link_monitor *m = xcalloc(1, sizeof(*m));
+    char address[64];
+    int fd;
+    size_t len = sizeof(fd);
+
+    snprintf(address, sizeof(address), "inproc://monitor-%u",
+             atomic_fetch_add(&serial, 1));
+    *m = (struct link_monitor){ .watched = socket, .connected = connected, .arg = arg };
+    CHECK(zmq_socket_monitor(socket, address, ZMQ_EVENT_HANDSHAKE_SUCCEEDED) == 0);
+    m->events = zmq_socket(zmq, ZMQ_PAIR);
+    CHECK(m->events && zmq_connect(m->events, address) == 0);
+    CHECK(zmq_getsockopt(m->events, ZMQ_FD, &fd, &len) == 0);
+    m->io = loop_io_new(loop, fd, LOOP_READ, on_fd, m);
+    m->hook = loop_hook_new(loop, before_wait, after_wait, m);
+    return m;
+}
+
+void link_monitor_free(struct link_monitor *m)
+{
+    if (!m)
+        return;
+    zmq_socket_monitor(m->watched, NULL, 0);
+    loop_hook_free(m->hook);
+    loop_io_free(m->io);
+    zmq_close(m->events);
+    free(m);
+}
+
+/* ---- endpoints ---- */
+
+static bool loopback(const char *host, size_t len)
+{
+    static const char *const names[] = { "localhost", "[::1]", "::1" };
+
+    if (len > 4 && strncmp(host, "127.", 4) == 0)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (len == strlen(names[i]) && strncmp(host, names[i], len) == 0)
+            return true;
+    return false;
+}
+
+int link_endpoint_check(const char *endpoint, struct err *err)
+{
+    const char *colon = strrchr(endpoint, ':');
+
+    if (strncmp(endpoint, "ipc://", 6) == 0) {
+        size_t max = sizeof(((struct sockaddr_un *)NULL)->sun_path) - 1;
+        if (strlen(endpoint + 6) == 0 || strlen(endpoint + 6) > max)
+            return err_set(err, 2, "%s: a socket's path has 1 to %zu bytes", endpoint,
+                           max);
+        return 0;
+    }
+    if (strncmp(endpoint, "tcp://", 6) != 0 || colon < endpoint + 6) {
+        err_set(err, 2, "not an endpoint: '%s'", endpoint);
+        return err_hint(err, "ipc:///run/tidemill/socket or tcp://127.0.0.1:7600");
+    }
+    if (!loopback(endpoint + 6, (size_t)(colon - endpoint - 6))) {
+        err_set(err, 2, "%s is not loopback, and links are not encrypted", endpoint);
+        return err_hint(err, "listen on tcp://127.0.0.1:PORT and forward the port, for "
+                             "example with ssh -L");
+    }
+    return 0;
+}
+
+bool link_somebody_listens(const char *path)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool yes;
+
+    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+    yes = fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0;
+    if (fd >= 0)
+        close(fd);
+    return yes;
+}

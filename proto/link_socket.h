@@ -1,0 +1,25 @@
+/* What a link's sockets are: their options, what endpoints are allowed, and when a
+ * connection is there. Messages are link.c's. */
+#ifndef PROTO_LINK_SOCKET_H
+#define PROTO_LINK_SOCKET_H
+
+#include "base/loop.h"
+#include "base/macros.h"
+
+/* A ROUTER or DEALER with every option set (never NULL). zmq: the library's context. */
+void *link_socket_new(void *zmq, bool router, int64_t frame_max_bytes);
+void link_socket_close_now(void *socket); /* what waits in it is dropped */
+
+/* Calls `connected` on the loop's thread each time the socket has a connection (again).
+ * Freed before the socket is closed. */
+struct link_monitor;
+struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket,
+                                      loop_fn *connected, void *arg);
+void link_monitor_free(struct link_monitor *monitor); /* takes NULL */
+
+/* err code 2 with a hint when it is none of ours: ipc://path, tcp:// on loopback. */
+int link_endpoint_check(const char *endpoint, struct err *err);
+/* A socket file that somebody answers on must not be taken away from him. */
+bool link_somebody_listens(const char *path);
+
+#endif
