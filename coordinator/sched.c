@@ -53,7 +53,6 @@ static void node_free(struct sched *s, struct sched_node *n)
 void sched_free(struct sched *s)
 {
     struct peer *p, *ptmp;
-    struct pending *pending;
     struct sched_node *n;
     struct job *j;
 
@@ -67,12 +66,7 @@ void sched_free(struct sched *s)
             lease_end(s, l);
         node_free(s, n);
     }
-    while ((pending = TAILQ_FIRST(&s->pending))) {
-        TAILQ_REMOVE(&s->pending, pending, node_entry);
-        blob_unref(pending->tasks);
-        free(pending->node);
-        free(pending);
-    }
+    files_free(s);
     while ((j = TAILQ_FIRST(&s->all)))
         sched_free_job(s, j);
     free(s->heap);
@@ -207,7 +201,7 @@ void sched_turn_end(struct sched *s)
 {
     expire_peers(s);
     expire_jobs(s);
-    record_unpublished(s);
+    files_expire(s);
     defer_due(s);
     lease_pump(s);
     s->g = NULL;

@@ -222,24 +222,40 @@ void sched_free_job(struct sched *s, struct job *j);
 
 /* sched_record.c: from Done to records */
 void sched_done(struct sched *s, struct peer *p, const struct msg *m);
-void sched_published(struct sched *s, struct peer *p, const struct msg *m);
 void sched_batch_committed(struct sched *s, const struct batch_row *b);
-void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32_t n);
 void record_cancelled(struct sched *s, struct job *j, struct chunk *c, uint32_t seq);
 void record_damaged(struct sched *s, struct job *j, struct chunk *c);
-void record_unpublished(struct sched *s);
+uint64_t record_next_cursor(const struct job *j);
+void record_count(struct job *j, const uint8_t *statuses, uint32_t n); /* visible ones */
+void record_visible(struct job *j, uint32_t seq, uint32_t n);
+
+/* sched_defer.c: tasks that wait for their time */
+void defer(struct sched *s, struct chunk *c, uint32_t index, int64_t due_ns);
 void defer_due(struct sched *s);
 int64_t defer_next_ns(const struct sched *s);
+int64_t backoff_ns(struct sched *s, uint32_t tries, uint32_t retry_after_s);
+void task_wait(struct chunk *c, uint32_t index);
 
-/* sched_lease.c: nodes and leases */
+/* sched_files.c: won tasks whose files are not in place yet (R8) */
+void files_wait(struct sched *s, const struct batch_row *b);
+bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t task);
+void files_expire(struct sched *s);
+void files_free(struct sched *s);
+void sched_published(struct sched *s, struct peer *p, const struct msg *m);
+void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32_t n);
+
+/* sched_node.c */
 void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m);
 void sched_node_lost(struct sched *s, struct sched_node *n);
 void sched_drain_node(struct sched *s, struct peer *p, const struct msg *m);
+bool node_fits(const struct sched_node *n, const struct job *j);
+bool job_placeable(struct sched *s, const struct job *j);
+
+/* sched_lease.c */
 void lease_end(struct sched *s, struct lease *l);   /* what it owes is waiting again */
 void lease_end_job(struct sched *s, struct job *j); /* all of a job's */
 void lease_pump(struct sched *s);
 void lease_done(struct sched *s, struct lease *l, uint32_t n);
-bool job_placeable(struct sched *s, const struct job *j);
 
 /* sched_follow.c */
 void sched_follow(struct sched *s, struct peer *p, const struct msg *m);

@@ -1,0 +1,149 @@
+/* Won tasks whose files are not in place yet: told to publish, shown once they are, given
+ * up after a time (R8). */
+#include "coordinator/sched_state.h"
+
+void files_wait(struct sched *s, const struct batch_row *b)
+{
+    struct pending *p = xcalloc(1, sizeof(*p));
+
+    *p = (struct pending){
+        .row = b->row,
+        .job = b->job,
+        .epoch = b->epoch,
+        .lease = b->lease,
+        .chunk = b->chunk,
+        .n = b->n,
+        .tasks = blob_ref(b->tasks),
+        .node = span_dup(b->node),
+        .since_ns = s->now,
+    };
+    TAILQ_INSERT_TAIL(&s->pending, p, node_entry);
+}
+
+static void pending_free(struct sched *s, struct pending *p)
+{
+    TAILQ_REMOVE(&s->pending, p, node_entry);
+    blob_unref(p->tasks);
+    free(p->node);
+    free(p);
+}
+
+void sched_load_pending(struct sched *s, const struct batch_row *row)
+{
+    struct job *j = sched_job(s, row->job);
+
+    j->chunks[row->chunk].visible -= row->n;
+    j->pending += row->n;
+    files_wait(s, row);
+    TAILQ_LAST(&s->pending, pending_list)->committed = true;
+}
+
+bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t task)
+{
+    const struct pending *p;
+
+    TAILQ_FOREACH (p, &s->pending, node_entry) {
+        if (p->lease != d->lease || p->job != d->job)
+            continue;
+        const uint32_t *tasks = (const uint32_t *)p->tasks->data;
+        for (uint32_t i = 0; i < p->n; i++)
+            if (tasks[i] == task)
+                return true;
+    }
+    return false;
+}
+
+static struct pending *pending_find(struct sched *s, const struct msg_published *m)
+{
+    struct pending *p;
+
+    TAILQ_FOREACH (p, &s->pending, node_entry)
+        if (p->job == m->job && p->lease == m->lease && p->n == m->batch.n &&
+            memcmp(p->tasks->data, m->batch.tasks, p->n * sizeof(uint32_t)) == 0)
+            return p;
+    return NULL;
+}
+
+/* The row becomes visible. values: NULL lens = as they were. */
+static void show(struct sched *s, struct pending *p, const uint8_t *statuses,
+                 const uint32_t *lens, struct span values)
+{
+    struct job *j = sched_job(s, p->job);
+    struct fx *fx = fx_add(s->g, FX_SHOW);
+
+    fx->show.row = p->row;
+    fx->show.job = p->job;
+    fx->show.cursor = record_next_cursor(j);
+    fx->show.n = p->n;
+    fx->show.tasks = blob_ref(p->tasks);
+    fx->show.statuses = blob_new(span_of(statuses, p->n));
+    if (lens) {
+        fx->show.lens = blob_new(span_of(lens, p->n * sizeof(*lens)));
+        fx->show.values = blob_new(values);
+        s->g->bytes += values.len;
+    }
+    j->pending -= p->n;
+    record_count(j, statuses, p->n);
+    record_visible(j, p->chunk, p->n);
+    pending_free(s, p);
+    job_settle(s, j);
+}
+
+void sched_published(struct sched *s, struct peer *peer, const struct msg *m)
+{
+    const struct task_batch *b = &m->published.batch;
+    struct pending *p = pending_find(s, &m->published);
+    struct fx *fx;
+    bool failed = false;
+
+    for (uint32_t i = 0; i < b->n; i++)
+        failed |= b->statuses[i] != TASK_OK;
+    if (p)
+        show(s, p, b->statuses, failed ? b->lens : NULL, m->body);
+    /* Said again, it is answered again. */
+    fx = sched_send(s, peer->id, MSG_COMMITTED);
+    fx->send.msg.committed.lease = m->published.lease;
+    fx->send.msg.committed.won = fx_keep_bytes(s->g, b->tasks, b->n * sizeof(uint32_t));
+    fx->send.msg.committed.n_won = b->n;
+}
+
+void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32_t n)
+{
+    struct job *j = sched_job(s, job);
+
+    if (j) {
+        j->committed_cursor = cursor + n;
+        follow_pump(s, j);
+    }
+}
+
+/* A won file whose node never said Published ends in an error. */
+void files_expire(struct sched *s)
+{
+    struct pending *p, *tmp;
+
+    TAILQ_FOREACH_SAFE (p, &s->pending, node_entry, tmp) {
+        if (!p->committed || s->now - p->since_ns < s->config.unpublished_ns)
+            continue;
+        struct task_value v = { .error = SPAN_LIT("unpublished: its node went away "
+                                                  "before the file was in place") };
+        uint8_t *statuses = arena_alloc(&s->g->arena, p->n);
+        uint32_t *lens = arena_alloc(&s->g->arena, p->n * sizeof(*lens));
+        AUTO_BUF values = BUF_INIT;
+        for (uint32_t i = 0; i < p->n; i++) {
+            size_t before = values.len;
+            value_pack(&values, &v);
+            statuses[i] = TASK_FAILED;
+            lens[i] = (uint32_t)(values.len - before);
+        }
+        show(s, p, statuses, lens, buf_span(&values));
+    }
+}
+
+void files_free(struct sched *s)
+{
+    struct pending *p;
+
+    while ((p = TAILQ_FIRST(&s->pending)))
+        pending_free(s, p);
+}
