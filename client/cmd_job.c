@@ -1,4 +1,4 @@
-/* tidemill job: what jobs there are, what is known of one, ending them. */
+/* tidemill job: what jobs there are, what is known of one, ending them, removing them. */
 #include <time.h>
 
 #include "client/cmd.h"
@@ -133,6 +133,16 @@ static int cancel(struct tm *tm, uint64_t id)
     return EXIT_OK;
 }
 
+static int rm(struct tm *tm, uint64_t id)
+{
+    struct tm_error err = { 0 };
+
+    if (tm_remove(tm, id, &err) < 0)
+        return cli_tm_error(&err);
+    cli_note("j%llu: removed", (unsigned long long)id);
+    return EXIT_OK;
+}
+
 static int each(struct tm *tm, const char *what, const char *const *selectors, size_t n)
 {
     struct tm_error err = { 0 };
@@ -143,9 +153,12 @@ static int each(struct tm *tm, const char *what, const char *const *selectors, s
         size_t n_ids;
         if (cli_select(tm, selectors[i], &ids, &n_ids, &err) < 0)
             return cli_tm_error(&err);
-        for (size_t k = 0; k < n_ids && code == EXIT_OK; k++)
-            code = strcmp(what, "show") == 0 ? show(tm, ids[k], cli_common_now()->json)
-                                             : cancel(tm, ids[k]);
+        for (size_t k = 0; k < n_ids; k++) {
+            int rc = strcmp(what, "show") == 0 ? show(tm, ids[k], cli_common_now()->json)
+                     : strcmp(what, "rm") == 0 ? rm(tm, ids[k])
+                                               : cancel(tm, ids[k]);
+            code = code ? code : rc; /* the others are not to blame */
+        }
         free(ids);
     }
     return code;
@@ -164,10 +177,12 @@ int cmd_job(int argc, char **argv)
     if (cli_parse(cli_command("job"), NULL, argc, argv, &o, &args, &n, &code) == 0) {
         bool ls = n == 1 && strcmp(args[0], "ls") == 0;
         bool other =
-            n > 1 && (strcmp(args[0], "show") == 0 || strcmp(args[0], "cancel") == 0);
+            n > 1 && (strcmp(args[0], "show") == 0 || strcmp(args[0], "cancel") == 0 ||
+                      strcmp(args[0], "rm") == 0);
         if (!ls && !other) {
             err_set(&err, EXIT_USAGE, "job what?");
-            err_hint(&err, "tidemill job ls, job show JOB, job cancel JOB...");
+            err_hint(&err,
+                     "tidemill job ls, job show JOB, job cancel JOB..., job rm JOB...");
             code = cli_error(&err);
         } else if (cli_open_cluster("tidemill job", &opened, &terr) < 0) {
             code = cli_tm_error(&terr);

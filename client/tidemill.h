@@ -286,6 +286,9 @@ int tm_job_describe(struct tm_job *job, struct tm_job_spec *ret, struct tm_error
 
 /* Stops a job: what is not recorded yet ends as cancelled. Returns when it was sent. */
 int tm_cancel(struct tm *tm, uint64_t job_id, struct tm_error *err);
+/* Deletes an ended job with its inputs and results, and returns when it is gone. Its key
+ * is never a new job's. */
+int tm_remove(struct tm *tm, uint64_t job_id, struct tm_error *err);
 /* A node gets no new work. Returns when it was sent. */
 int tm_drain(struct tm *tm, const char *node, struct tm_error *err);
 

@@ -212,11 +212,22 @@ static void load_pending(void *arg, const struct batch_row *row)
     sched_load_pending(arg, row);
 }
 
+static void load_removed(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES])
+{
+    sched_load_removed(arg, job, key);
+}
+static void load_run(void *arg, int64_t ns)
+{
+    sched_load_run(arg, ns);
+}
+
 static int load(struct coord *c, struct err *err)
 {
-    static const struct store_load_events ev = { load_job, load_chunk, load_pending };
+    static const struct store_load_events ev = { load_job, load_chunk, load_pending,
+                                                 load_removed, load_run };
     struct sched_config config = { .epoch = store_epoch(c->store),
                                    .silence_ns = c->config.silence_ns,
+                                   .keep_ns = c->config.keep_ns,
                                    .seed = crypto_random_u32() };
     uint64_t next_row = 1;
 

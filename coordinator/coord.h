@@ -15,6 +15,7 @@ struct coord_config {
     enum durability durability;
     bool ephemeral; /* nothing of the state is left at the end */
     int64_t silence_ns;
+    int64_t keep_ns; /* how long ended jobs are kept; 0 = until they are removed */
 };
 
 struct coord;

@@ -33,6 +33,7 @@ static const struct {
     [MSG_FOLLOW] = { FROM_CLIENT, sched_follow },
     [MSG_CREDIT] = { FROM_CLIENT, sched_credit },
     [MSG_CANCEL] = { FROM_CLIENT, sched_cancel },
+    [MSG_REMOVE] = { FROM_CLIENT, sched_remove },
     [MSG_DRAIN] = { FROM_CLIENT, sched_drain_node },
     [MSG_QUERY] = { FROM_CLIENT, sched_query },
     [MSG_ERROR] = { FROM_CLIENT | FROM_WORKER, on_error },

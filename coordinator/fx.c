@@ -54,6 +54,8 @@ static void fx_fini(struct fx *fx)
         break;
     case FX_JOB:
     case FX_STATE:
+    case FX_REMOVE:
+    case FX_RUN:
         break;
     }
 }

@@ -21,6 +21,7 @@ struct job_row {
     int64_t task_timeout_ns, deadline_ns; /* the deadline from submission on */
     bool detached;
     int64_t created_wall_ns, ended_wall_ns; /* 0 = not ended */
+    int64_t ended_run_ns; /* when it ended, in the running time of coordinators */
     enum job_state state;
     uint32_t chunks;                        /* accepted */
     uint64_t tasks;                         /* in them */
@@ -58,11 +59,13 @@ struct batch_row {
 
 enum fx_type {
     /* Saved. */
-    FX_JOB,   /* job: insert */
-    FX_CHUNK, /* chunk: insert; the job row's chunks and tasks grow with it */
-    FX_STATE, /* state: the job's state (and when it ended) changes */
-    FX_BATCH, /* batch: insert; when visible the job's counts grow with it */
-    FX_SHOW,  /* show: a pending batch becomes visible, some values replaced */
+    FX_JOB,    /* job: insert */
+    FX_CHUNK,  /* chunk: insert; the job row's chunks and tasks grow with it */
+    FX_STATE,  /* state: the job's state (and when it ended) changes */
+    FX_BATCH,  /* batch: insert; when visible the job's counts grow with it */
+    FX_SHOW,   /* show: a pending batch becomes visible, some values replaced */
+    FX_REMOVE, /* remove: the job goes, its key stays (R16) */
+    FX_RUN,    /* run: how long coordinators have run on this state */
     /* Asked; answered in the effect itself, after the commit of its group. */
     FX_READ_CHUNK,   /* read_chunk */
     FX_READ_RESULTS, /* read_results */
@@ -110,7 +113,7 @@ struct fx {
         struct {
             uint64_t job;
             enum job_state state;
-            int64_t ended_wall_ns;
+            int64_t ended_wall_ns, ended_run_ns;
         } state;
         struct batch_row batch;
         struct {
@@ -120,6 +123,13 @@ struct fx {
                 *statuses;              /* the row's; statuses: its new ones, n bytes */
             struct blob *lens, *values; /* NULL = as they were */
         } show;
+        struct {
+            uint64_t job;
+            uint8_t key[WIRE_KEY_BYTES];
+        } remove;
+        struct {
+            int64_t ns;
+        } run;
         struct fx_read_chunk read_chunk;
         struct fx_read_results read_results;
         struct {

@@ -14,7 +14,7 @@
 struct options {
     struct opt_list listen;
     const char *state, *durability, *log_level;
-    int64_t silence_ns, lifeline_fd, ready_fd;
+    int64_t silence_ns, keep_ns, lifeline_fd, ready_fd;
     bool ephemeral, help, version;
 };
 
@@ -26,6 +26,8 @@ static const struct opt table[] = {
       "directory that keeps jobs and results" },
     { "durability", 0, OPT_CHOICE, OFF(durability), "LEVEL", "full", 0, 0,
       "full|normal|none", "full survives power loss, normal kill -9" },
+    { "keep", 0, OPT_DURATION, OFF(keep_ns), "TIME", "0s", 0, 0, NULL,
+      "remove jobs so long after they ended, counted while this runs; 0s: never" },
     { "silence", 0, OPT_DURATION, OFF(silence_ns), "TIME", "10s", NS_PER_S,
       3600 * NS_PER_S, NULL, "a peer not heard for so long is gone" },
     { "log-level", 0, OPT_CHOICE, OFF(log_level), "LEVEL", "info", 0, 0,
@@ -160,6 +162,7 @@ static int serve(const struct options *o, struct err *err)
         .durability = durability_of(o->durability),
         .ephemeral = o->ephemeral,
         .silence_ns = o->silence_ns,
+        .keep_ns = o->keep_ns,
     };
     struct run run = { NULL, NULL };
     struct loop_io *lifeline = NULL;

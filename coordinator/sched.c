@@ -70,6 +70,7 @@ void sched_free(struct sched *s)
     while ((j = TAILQ_FIRST(&s->all)))
         sched_free_job(s, j);
     free(s->heap);
+    free(s->tombs);
     free(s);
 }
 
@@ -202,6 +203,7 @@ void sched_turn_end(struct sched *s)
     expire_peers(s);
     expire_jobs(s);
     files_expire(s);
+    jobs_keep(s);
     defer_due(s);
     lease_pump(s);
     s->g = NULL;
@@ -282,6 +284,8 @@ void sched_committed(struct sched *s, struct fx_group *g)
             sched_results_read(s, &fx->read_results);
             break;
         case FX_JOB:
+        case FX_REMOVE:
+        case FX_RUN:
         case FX_SEND:
         case FX_SEND_NOW:
             break;

@@ -15,6 +15,7 @@ struct sched_config {
     int64_t silence_ns;     /* a peer not heard for so long is gone; 0 = 10 s */
     int64_t abandon_ns;     /* an open job without its client ends then; 0 = 1 h */
     int64_t unpublished_ns; /* a won file not published by then is an error; 0 = 10 min */
+    int64_t keep_ns;        /* an ended job is removed after it; 0 = never by itself */
     size_t open_bytes;      /* of chunks kept in memory; 0 = 64 MiB */
     uint32_t seed;          /* of the jitter */
 };
@@ -26,6 +27,8 @@ void sched_free(struct sched *s); /* takes NULL */
 void sched_load_job(struct sched *s, const struct job_row *row);
 void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t recorded);
 void sched_load_pending(struct sched *s, const struct batch_row *row);
+void sched_load_removed(struct sched *s, uint64_t job, const uint8_t key[WIRE_KEY_BYTES]);
+void sched_load_run(struct sched *s, int64_t ns);
 /* That was all; next_row: from store_load. */
 void sched_loaded(struct sched *s, uint64_t next_row);
 

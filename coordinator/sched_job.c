@@ -315,6 +315,13 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
 
     HASH_FIND(hh_key, s->jobs_by_key, sub->key, WIRE_KEY_BYTES, j);
     if (!j) {
+        uint64_t removed = job_removed(s, sub->key);
+        if (removed) {
+            AUTO_FREE char *text =
+                xasprintf("removed: job %llu", (unsigned long long)removed);
+            sched_error(s, p->id, 9, 0, MSG_SUBMIT, text, "");
+            return;
+        }
         if (s->full) {
             sched_error(s, p->id, 1, 0, MSG_SUBMIT,
                         "the coordinator's disk is full: no job is taken",
@@ -484,13 +491,15 @@ void job_settle(struct sched *s, struct job *j)
     if (job_records(j) < j->row.tasks)
         return;
     j->row.state = j->cancelling ? j->cancel_state : JOB_DONE;
-    j->row.ended_wall_ns = s->wall;
+    j->row.ended_wall_ns = MAX(s->wall, 1);
+    j->row.ended_run_ns = sched_run_ns(s);
     j->cancelling = false;
     j->sealed = true;
     struct fx *fx = fx_add(s->g, FX_STATE);
     fx->state.job = j->row.id;
     fx->state.state = j->row.state;
-    fx->state.ended_wall_ns = s->wall;
+    fx->state.ended_wall_ns = j->row.ended_wall_ns;
+    fx->state.ended_run_ns = j->row.ended_run_ns;
 }
 
 void job_cancel(struct sched *s, struct job *j, enum job_state as)

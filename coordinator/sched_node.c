@@ -122,6 +122,21 @@ void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
     tell_unplaceable(s);
 }
 
+/* The job is gone: what the node was told of it and how fast it went there. */
+void node_forget_job(struct sched_node *n, uint64_t job)
+{
+    struct pace *p;
+
+    HASH_FIND(hh, n->paces, &job, sizeof(job), p);
+    if (p) {
+        HASH_DEL(n->paces, p);
+        free(p);
+    }
+    for (uint32_t i = 0; i < n->n_specs; i++)
+        if (n->specs[i] == job)
+            n->specs[i] = n->specs[--n->n_specs];
+}
+
 void sched_node_lost(struct sched *s, struct sched_node *n)
 {
     struct lease *l;

@@ -172,6 +172,12 @@ struct deferred {
     uint32_t seq, index;
 };
 
+/* A removed job's key (R16). */
+struct tomb {
+    uint64_t job; /* 0 = free */
+    uint8_t key[WIRE_KEY_BYTES];
+};
+
 struct sched {
     struct sched_config config;
     struct fx_group *g; /* of this turn */
@@ -187,6 +193,9 @@ struct sched {
     TAILQ_HEAD(pending_list, pending) pending;
     struct deferred *heap;
     size_t heap_n, heap_cap;
+    struct tomb *tombs;
+    size_t tombs_n, tombs_cap;           /* cap: a power of two */
+    int64_t run_loaded_ns, run_saved_ns; /* running time of coordinators (R16) */
     uint64_t next_job, next_lease, next_row, next_follow, session;
     size_t open_bytes;
     uint64_t random;
@@ -247,6 +256,7 @@ void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32
 /* sched_node.c */
 void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m);
 void sched_node_lost(struct sched *s, struct sched_node *n);
+void node_forget_job(struct sched_node *n, uint64_t job);
 void sched_drain_node(struct sched *s, struct peer *p, const struct msg *m);
 bool node_fits(const struct sched_node *n, const struct job *j);
 bool job_placeable(struct sched *s, const struct job *j);
@@ -266,6 +276,12 @@ void follow_pump(struct sched *s, struct job *j);
 void follow_drop_peer(struct sched *s, peer_id peer);
 void follow_peer_room(struct sched *s, peer_id peer); /* its queue is short again */
 void follow_free(struct sched *s, struct follower *f);
+
+/* sched_remove.c */
+void sched_remove(struct sched *s, struct peer *p, const struct msg *m);
+uint64_t job_removed(const struct sched *s, const uint8_t key[WIRE_KEY_BYTES]); /* or 0 */
+int64_t sched_run_ns(const struct sched *s);
+void jobs_keep(struct sched *s); /* removes what was kept long enough */
 
 /* sched_query.c */
 void sched_query(struct sched *s, struct peer *p, const struct msg *m);

@@ -16,6 +16,7 @@ struct store {
     int lock_fd;
     struct epoch epoch;
     struct sql *sql; /* the thread's, once it runs */
+    bool trim_later; /* the thread's */
     struct loop_wake *wake;
     const struct store_events *ev;
     void *arg;
@@ -116,6 +117,15 @@ static bool stopping(struct store *s)
     return stop;
 }
 
+static void fail(struct store *s, const struct err *err)
+{
+    pthread_mutex_lock(&s->mutex);
+    s->failed = true;
+    s->err = *err;
+    pthread_mutex_unlock(&s->mutex);
+    loop_wake_post(s->wake);
+}
+
 /* R2: with no space the same groups are tried again; any other failure is final. */
 static int execute(struct store *s, struct group_list *groups, bool saves)
 {
@@ -140,15 +150,17 @@ static int execute(struct store *s, struct group_list *groups, bool saves)
     if (answer_reads(s, groups, &err) == 0)
         return 0;
 failed:
-    pthread_mutex_lock(&s->mutex);
-    s->failed = true;
-    s->err = err;
-    pthread_mutex_unlock(&s->mutex);
-    loop_wake_post(s->wake);
+    fail(s, &err);
     return -1;
 }
 
-/* Takes the groups of one transaction; false: the store is to stop and nothing waits. */
+static bool may_trim(const struct store *s, bool idle)
+{
+    return !s->trim_later && sql_trim_due(s->sql, idle);
+}
+
+/* Takes the groups of one transaction, or none when removed jobs leave something to do
+ * meanwhile; false: the store is to stop and nothing waits. */
 static bool take(struct store *s, struct group_list *groups, bool *saves)
 {
     size_t bytes = 0;
@@ -157,7 +169,7 @@ static bool take(struct store *s, struct group_list *groups, bool *saves)
     STAILQ_INIT(groups);
     *saves = false;
     pthread_mutex_lock(&s->mutex);
-    while (STAILQ_EMPTY(&s->waiting) && !s->stop)
+    while (STAILQ_EMPTY(&s->waiting) && !s->stop && !may_trim(s, true))
         pthread_cond_wait(&s->cond, &s->mutex);
     while ((g = STAILQ_FIRST(&s->waiting)) && bytes < TRANSACTION_BYTES) {
         STAILQ_REMOVE_HEAD(&s->waiting, node);
@@ -165,8 +177,24 @@ static bool take(struct store *s, struct group_list *groups, bool *saves)
         bytes += g->bytes;
         *saves |= g->saves;
     }
+    bool on = !s->stop || !STAILQ_EMPTY(groups);
     pthread_mutex_unlock(&s->mutex);
-    return !STAILQ_EMPTY(groups);
+    return on;
+}
+
+/* One slice of what removed jobs leave behind. With no space it waits for the next
+ * group: that finds out whether there is any. */
+static int trim(struct store *s, bool idle)
+{
+    struct err err = { 0 };
+
+    if (!may_trim(s, idle))
+        return 0;
+    enum sql_result rc = sql_trim(s->sql, &err);
+    if (rc == SQL_FAILED)
+        fail(s, &err);
+    s->trim_later = rc == SQL_NO_SPACE;
+    return rc == SQL_FAILED ? -1 : 0;
 }
 
 static void *store_thread(void *arg)
@@ -176,7 +204,9 @@ static void *store_thread(void *arg)
     bool saves;
 
     while (take(s, &groups, &saves)) {
-        int rc = execute(s, &groups, saves);
+        bool idle = STAILQ_EMPTY(&groups);
+        int rc = idle ? 0 : execute(s, &groups, saves);
+        s->trim_later &= idle;
         pthread_mutex_lock(&s->mutex);
         if (rc == 0) {
             STAILQ_CONCAT(&s->done, &groups);
@@ -187,7 +217,10 @@ static void *store_thread(void *arg)
         pthread_mutex_unlock(&s->mutex);
         if (rc < 0)
             break;
-        loop_wake_post(s->wake);
+        if (!idle)
+            loop_wake_post(s->wake);
+        if (trim(s, idle) < 0)
+            break;
     }
     return NULL;
 }

@@ -23,13 +23,15 @@ int store_open(const char *dir, enum durability durability, struct store **ret,
                struct err *err);
 struct epoch store_epoch(const struct store *s);
 
-/* What is known at start, without any body: every job, then its chunks in order. Calls
+/* What is known at start, without any body: every job, then all chunks in order. Calls
  * happen before store_load returns; spans and blobs are valid during the call only.
  * recorded: tasks of the chunk that have a record, pending ones too. */
 struct store_load_events {
     void (*job)(void *arg, const struct job_row *row);
     void (*chunk)(void *arg, const struct chunk_row *row, uint32_t recorded);
     void (*pending)(void *arg, const struct batch_row *row); /* without values */
+    void (*removed)(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES]);
+    void (*run)(void *arg, int64_t ns); /* the last FX_RUN */
 };
 /* *ret_next_row: above every batch row there is. */
 int store_load(struct store *s, const struct store_load_events *ev, void *arg,

@@ -235,23 +235,35 @@ static void check_orphan(struct check *c, sqlite3_stmt *st)
           (unsigned long long)column_u64(st, 1));
 }
 
+static void check_removed(struct check *c, sqlite3_stmt *st)
+{
+    found(c, "removed job %llu has no proper key, or is still there",
+          (unsigned long long)column_u64(st, 0));
+}
+
 static void check_meta(struct check *c, sqlite3_stmt *st)
 {
     if (sqlite3_column_int64(st, 0) != 1)
-        found(c, "the epoch is missing");
+        found(c, "the epoch or the running time is missing");
 }
 
 static void check_all(struct check *c)
 {
     each(c, "the database", "PRAGMA integrity_check", 0, 0, check_page);
-    each(c, "the epoch", "SELECT count(*) FROM meta WHERE k = 'epoch' AND v > 0", 0, 0,
-         check_meta);
+    each(c, "the epoch", "SELECT count(*) = 2 AND min(v >= (k = 'epoch')) FROM meta", 0,
+         0, check_meta);
     each(c, "jobs", "SELECT " JOB_COLUMNS " FROM job ORDER BY id", 0, 0, check_job);
+    each(c, "removed jobs",
+         "SELECT id, length(key) FROM removed WHERE length(key) != 16 OR id IN"
+         " (SELECT id FROM job)",
+         0, 0, check_removed);
     each(c, "chunks",
-         "SELECT 'chunk', id FROM chunk WHERE job NOT IN (SELECT id FROM job)", 0, 0,
-         check_orphan);
+         "SELECT 'chunk', id FROM chunk WHERE job NOT IN (SELECT id FROM job"
+         " UNION ALL SELECT id FROM removed WHERE rows = 1)",
+         0, 0, check_orphan);
     each(c, "batches",
-         "SELECT 'batch', row FROM batch b WHERE NOT EXISTS"
+         "SELECT 'batch', row FROM batch b WHERE job NOT IN (SELECT id FROM removed"
+         " WHERE rows = 1) AND NOT EXISTS"
          " (SELECT 1 FROM chunk c WHERE c.job = b.job AND c.seq = b.chunk)",
          0, 0, check_orphan);
 }

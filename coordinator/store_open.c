@@ -8,7 +8,10 @@ static const char schema[] =
     "CREATE TABLE job(id INTEGER PRIMARY KEY, key BLOB UNIQUE, spec BLOB, name BLOB,"
     " owner BLOB, priority INT, retries INT, task_timeout INT, deadline INT,"
     " detached INT, created INT, ended INT, state INT, chunks INT, tasks INT, ok INT,"
-    " failed INT, poison INT, cancelled INT, digest BLOB);"
+    " failed INT, poison INT, cancelled INT, digest BLOB, ended_run INT);"
+    /* Keys of removed jobs; rows: chunks and batches of it may be left. */
+    "CREATE TABLE removed(id INTEGER PRIMARY KEY, key BLOB, rows INT);"
+    "CREATE INDEX removed_rows ON removed(id) WHERE rows = 1;"
     "CREATE TABLE chunk(id INTEGER PRIMARY KEY, job INT, seq INT, first INT, n INT,"
     " digest BLOB, lens BLOB, body BLOB, UNIQUE(job, seq));"
     "CREATE TABLE batch(row INTEGER PRIMARY KEY, job INT, chunk INT, cursor INT,"
@@ -17,7 +20,7 @@ static const char schema[] =
     "CREATE INDEX batch_cursor ON batch(job, cursor);"
     /* With n and cursor, a start counts records without reading a single one. */
     "CREATE INDEX batch_chunk ON batch(job, chunk, n, cursor);"
-    "INSERT INTO meta VALUES('epoch', 0);";
+    "INSERT INTO meta VALUES('epoch', 0), ('run', 0);";
 
 /* ---- opening ---- */
 
@@ -110,6 +113,8 @@ int sql_open(const char *dir, enum durability durability, struct epoch *ret_epoc
         sql_close(q);
         return -1;
     }
+    q->trim = q->deleting =
+        true; /* an earlier coordinator may not have come to the end of it */
     *ret = q;
     return 0;
 }
@@ -172,6 +177,7 @@ void job_row_take(sqlite3_stmt *st, struct job_row *r)
         .failed = column_u64(st, 16),
         .poison = column_u64(st, 17),
         .cancelled = column_u64(st, 18),
+        .ended_run_ns = sqlite3_column_int64(st, 20),
     };
     struct span key = column_span(st, 1);
     if (key.len == sizeof(r->key))
@@ -294,6 +300,23 @@ static int load_pending(struct loading *l, sqlite3_stmt *st, struct err *err)
     return 0;
 }
 
+static int load_removed(struct loading *l, sqlite3_stmt *st, struct err *err)
+{
+    struct span key = column_span(st, 1);
+
+    if (key.len != WIRE_KEY_BYTES)
+        return not_whole(err, column_u64(st, 0), "the key that is left");
+    l->ev->removed(l->arg, column_u64(st, 0), key.data);
+    return 0;
+}
+
+static int load_run(struct loading *l, sqlite3_stmt *st, struct err *err)
+{
+    (void)err;
+    l->ev->run(l->arg, sqlite3_column_int64(st, 0));
+    return 0;
+}
+
 static int check_known(const struct loading *l, struct err *err)
 {
     for (size_t i = 0; i < l->n; i++) {
@@ -323,6 +346,8 @@ static int load_all(struct sql *q, struct loading *l, struct err *err)
         { "SELECT row, job, chunk, epoch, lease, n, tasks, node FROM batch"
           " WHERE cursor IS NULL ORDER BY job, row",
           load_pending },
+        { "SELECT id, key FROM removed ORDER BY id", load_removed },
+        { "SELECT v FROM meta WHERE k = 'run'", load_run },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

@@ -12,11 +12,11 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_JOB] = "INSERT INTO job(" JOB_COLUMNS ")"
-               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?)",
+               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0)",
     [ST_CHUNK] = "INSERT INTO chunk(job, seq, first, n, digest, lens, body)"
                  " VALUES(?,?,?,?,?,?,?)",
     [ST_GROW] = "UPDATE job SET chunks = chunks + 1, tasks = tasks + ? WHERE id = ?",
-    [ST_STATE] = "UPDATE job SET state = ?, ended = ? WHERE id = ?",
+    [ST_STATE] = "UPDATE job SET state = ?, ended = ?, ended_run = ? WHERE id = ?",
     [ST_BATCH] =
         "INSERT INTO batch(row, job, chunk, cursor, epoch, lease, n, head, digest, node,"
         " tasks, statuses, attempts, lens, vals) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -27,6 +27,15 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_SHOW_VALUES] =
         "UPDATE batch SET cursor = ?1, statuses = ?3, lens = ?4, vals = ?5,"
         " digest = ?6 WHERE row = ?2",
+    [ST_DROP_JOB] = "DELETE FROM job WHERE id = ?",
+    [ST_REMOVED] = "INSERT INTO removed VALUES(?1, ?2, 1)",
+    [ST_RUN] = "UPDATE meta SET v = ? WHERE k = 'run'",
+    [ST_TRIM_NEXT] = "SELECT id FROM removed WHERE rows = 1 ORDER BY id LIMIT 1",
+    [ST_TRIM_BATCH] =
+        "DELETE FROM batch WHERE row = (SELECT row FROM batch WHERE job = ? LIMIT 1)",
+    [ST_TRIM_CHUNK] =
+        "DELETE FROM chunk WHERE id = (SELECT id FROM chunk WHERE job = ? LIMIT 1)",
+    [ST_TRIMMED] = "UPDATE removed SET rows = 0 WHERE id = ?",
     [ST_READ_CHUNK] =
         "SELECT first, n, digest, lens, body FROM chunk WHERE job = ? AND seq = ?",
     [ST_READ_RECORDED] = "SELECT tasks FROM batch WHERE job = ? AND chunk = ?",
@@ -45,7 +54,7 @@ int sql_fail(struct sql *q, struct err *err, const char *what)
     return err_set(err, 1, "state directory: cannot %s: %s", what, sqlite3_errmsg(q->db));
 }
 
-static enum sql_result result_of(struct sql *q, int rc, struct err *err, const char *what)
+enum sql_result sql_result_of(struct sql *q, int rc, struct err *err, const char *what)
 {
     if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW)
         return SQL_OK;
@@ -112,12 +121,12 @@ int sql_scalar(struct sql *q, const char *text, int64_t *ret, struct err *err)
 
 enum sql_result sql_begin(struct sql *q, struct err *err)
 {
-    return result_of(q, sql_run(q->st[ST_BEGIN]), err, "begin");
+    return sql_result_of(q, sql_run(q->st[ST_BEGIN]), err, "begin");
 }
 
 enum sql_result sql_commit(struct sql *q, struct err *err)
 {
-    return result_of(q, sql_run(q->st[ST_COMMIT]), err, "commit");
+    return sql_result_of(q, sql_run(q->st[ST_COMMIT]), err, "commit");
 }
 
 void sql_rollback(struct sql *q)
@@ -162,7 +171,7 @@ static int save_chunk(struct sql *q, const struct fx *fx)
 static int save_state(struct sql *q, const struct fx *fx)
 {
     return sql_run(BOUND(q, ST_STATE, fx->state.state, fx->state.ended_wall_ns,
-                         (int64_t)fx->state.job));
+                         fx->state.ended_run_ns, (int64_t)fx->state.job));
 }
 
 static int count_up(struct sql *q, uint64_t job, const struct blob *statuses, uint32_t n)
@@ -227,12 +236,31 @@ static int save_show(struct sql *q, const struct fx *fx)
     return count_up(q, fx->show.job, fx->show.statuses, fx->show.n);
 }
 
+/* Its rows go later, in slices (R7): store_trim.c. */
+static int save_remove(struct sql *q, const struct fx *fx)
+{
+    int rc = sql_run(BOUND(q, ST_DROP_JOB, (int64_t)fx->remove.job));
+    sqlite3_stmt *st = BOUND(q, ST_REMOVED, (int64_t)fx->remove.job);
+
+    q->trim = q->deleting = true;
+    if (rc != SQLITE_DONE)
+        return rc;
+    bind_span(st, 2, span_of(fx->remove.key, sizeof(fx->remove.key)));
+    return sql_run(st);
+}
+
+static int save_run(struct sql *q, const struct fx *fx)
+{
+    return sql_run(BOUND(q, ST_RUN, fx->run.ns));
+}
+
 enum sql_result sql_save(struct sql *q, const struct fx *fx, struct err *err)
 {
     static int (*const save[])(struct sql * q, const struct fx *fx) = {
         [FX_JOB] = save_job,     [FX_CHUNK] = save_chunk, [FX_STATE] = save_state,
-        [FX_BATCH] = save_batch, [FX_SHOW] = save_show,
+        [FX_BATCH] = save_batch, [FX_SHOW] = save_show,   [FX_REMOVE] = save_remove,
+        [FX_RUN] = save_run,
     };
 
-    return result_of(q, save[fx->type](q, fx), err, "save");
+    return sql_result_of(q, save[fx->type](q, fx), err, "save");
 }

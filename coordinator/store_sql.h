@@ -21,6 +21,13 @@ enum stmt {
     ST_COUNT_UP,
     ST_SHOW,
     ST_SHOW_VALUES,
+    ST_DROP_JOB,
+    ST_REMOVED,
+    ST_RUN,
+    ST_TRIM_NEXT,
+    ST_TRIM_BATCH,
+    ST_TRIM_CHUNK,
+    ST_TRIMMED,
     ST_READ_CHUNK,
     ST_READ_RECORDED,
     ST_READ_FROM,
@@ -32,6 +39,10 @@ enum stmt {
 struct sql {
     sqlite3 *db;
     sqlite3_stmt *st[ST_COUNT];
+    bool trim;         /* something may be left of removed jobs, or pages be free */
+    bool deleting;     /* the former */
+    bool moved;        /* pages at the end became free since the last checkpoint */
+    uint64_t trimming; /* the job whose rows are being deleted; 0 = none */
     /* The chunk whose inputs were read last. */
     struct chunk_row cached;
     uint32_t *cached_offsets;
@@ -54,6 +65,7 @@ sqlite3_stmt *sql_bound(struct sql *q, enum stmt which, int n, const int64_t *nu
     sql_bound(q, which, sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t),            \
               (int64_t[]){ __VA_ARGS__ })
 int sql_run(sqlite3_stmt *st); /* one step, then reset */
+enum sql_result sql_result_of(struct sql *q, int rc, struct err *err, const char *what);
 
 /* store_digest.c: what is stored beside the rows, so that damage is noticed. A batch has
  * two: the head never changes, the rest does when its files are published. */
@@ -66,9 +78,10 @@ void digest_batch_rest(struct span statuses, struct span lens, struct span value
 /* store_open.c: rows of the job table, JOB_COLUMNS of it */
 #define JOB_COLUMNS                                                                      \
     "id, key, spec, name, owner, priority, retries, task_timeout, deadline, detached,"   \
-    " created, ended, state, chunks, tasks, ok, failed, poison, cancelled, digest"
+    " created, ended, state, chunks, tasks, ok, failed, poison, cancelled, digest,"      \
+    " ended_run"
 void job_row_take(sqlite3_stmt *st, struct job_row *ret); /* spans: as column_span */
-/* The row's digest fits what stands in it (the last of JOB_COLUMNS). */
+/* The row's digest fits what stands in it. */
 bool job_row_whole(sqlite3_stmt *st, const struct job_row *row);
 /* Opens without changing anything. */
 int sql_open_readonly(const char *dir, struct sql **ret, struct err *err);

@@ -23,6 +23,10 @@ enum sql_result sql_begin(struct sql *q, struct err *err);
 enum sql_result sql_save(struct sql *q, const struct fx *fx, struct err *err);
 enum sql_result sql_commit(struct sql *q, struct err *err);
 void sql_rollback(struct sql *q);
+/* store_trim.c: what removed jobs leave behind goes in slices between groups (R7). Due:
+ * there is more of it; idle: nothing waits, so that pages may be moved too. */
+bool sql_trim_due(const struct sql *q, bool idle);
+enum sql_result sql_trim(struct sql *q, struct err *err);
 /* Answers an effect that reads, outside of a transaction. */
 int sql_read(struct sql *q, struct fx *fx, struct err *err);
 

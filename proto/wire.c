@@ -24,6 +24,7 @@ union any {
     Tidemill__Error error;
     Tidemill__Revoke revoke;
     Tidemill__Credit credit;
+    Tidemill__Remove remove;
 };
 
 /* What decoding one message needs. */
@@ -568,6 +569,18 @@ static int take_cancel(struct in *in)
     return 0;
 }
 
+static void put_remove(const struct msg *m, union any *a)
+{
+    tidemill__remove__init(&a->remove);
+    a->remove.job = m->remove.job;
+}
+
+static int take_remove(struct in *in)
+{
+    in->m->remove.job = in->e->remove->job;
+    return 0;
+}
+
 static void put_drain(const struct msg *m, union any *a)
 {
     tidemill__drain__init(&a->drain);
@@ -685,6 +698,7 @@ static const struct {
     [MSG_ERROR] = { "Error", put_error, take_error },
     [MSG_REVOKE] = { "Revoke", put_revoke, take_revoke },
     [MSG_CREDIT] = { "Credit", put_credit, take_credit },
+    [MSG_REMOVE] = { "Remove", put_remove, take_remove },
 };
 /* A payload's field number is 16 + its type: the oneof's case and the type must agree. */
 enum { PAYLOAD_FIELD_BASE = 16 };

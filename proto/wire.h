@@ -47,6 +47,7 @@ enum msg_type {
     MSG_ERROR,
     MSG_REVOKE,
     MSG_CREDIT,
+    MSG_REMOVE,
     MSG_TYPE_COUNT
 };
 const char *msg_type_name(enum msg_type t); /* "Hello" ... ; "?" if unknown */
@@ -203,6 +204,9 @@ struct msg_results {
 struct msg_cancel {
     uint64_t job;
 };
+struct msg_remove {
+    uint64_t job;
+}; /* an ended job, with its inputs and results */
 struct msg_drain {
     struct span node;
 };
@@ -255,6 +259,7 @@ struct msg {
         struct msg_error error;
         struct msg_revoke revoke;
         struct msg_credit credit;
+        struct msg_remove remove;
     };
 };
 

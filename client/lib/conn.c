@@ -242,7 +242,7 @@ static void on_error(struct conn *c, const struct msg *m)
         loop_timer_arm(c->tick, 0);
     } else if (m->error.about == MSG_HELLO) {
         conn_die(c, &why);
-    } else if (m->error.about == MSG_QUERY) {
+    } else if (m->error.about == MSG_QUERY || m->error.about == MSG_REMOVE) {
         query_on_error(c, &why);
     } else {
         job_on_error(c, m, &why);

@@ -104,7 +104,7 @@ struct query {
     struct buf rows;
 };
 
-/* A message that is sent once and not answered: Cancel or Drain. */
+/* A message that is sent once and not answered: Cancel, Remove or Drain. */
 struct order {
     STAILQ_ENTRY(order) node;
     enum msg_type type;

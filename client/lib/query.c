@@ -1,5 +1,5 @@
-/* Questions to the coordinator, their rows, and the two messages that are sent without
- * an answer: Cancel and Drain. */
+/* Questions to the coordinator, their rows, and the messages that are sent without an
+ * answer: Cancel, Remove and Drain. */
 #include "client/lib/internal.h"
 #include "proto/map.h"
 
@@ -37,6 +37,8 @@ int query_send_all(struct conn *c)
         struct msg m = { .type = o->type };
         if (o->type == MSG_CANCEL)
             m.cancel.job = o->job;
+        else if (o->type == MSG_REMOVE)
+            m.remove.job = o->job;
         else
             m.drain.node = span_str(o->target);
         if (link_send(c->link, 0, &m) < 0)
@@ -262,7 +264,7 @@ void tm_rows_field(const struct tm_rows *rows, size_t i, struct tm_bytes *ret_ke
     *ret = value_of(&rows->fields[i].value);
 }
 
-/* ---- Cancel and Drain ---- */
+/* ---- Cancel, Remove and Drain ---- */
 
 void order_add(struct conn *c, enum msg_type type, uint64_t job, const char *target)
 {
@@ -297,6 +299,27 @@ static int order_run(struct tm *tm, enum msg_type type, uint64_t job, const char
 int tm_cancel(struct tm *tm, uint64_t job_id, struct tm_error *err)
 {
     return order_run(tm, MSG_CANCEL, job_id, NULL, err);
+}
+
+/* Remove is not answered when it is done, so the job is asked about: the answer comes
+ * after the removal, or after the Error that refuses it. */
+int tm_remove(struct tm *tm, uint64_t job_id, struct tm_error *terr)
+{
+    struct tm_rows *rows = NULL;
+    struct err err = { 0 };
+    int rc = order_run(tm, MSG_REMOVE, job_id, NULL, terr);
+    if (rc != 0)
+        return rc;
+    rc = query_run(conn_of(tm), "job", job_id, &rows, &err);
+    if (rc != 0)
+        return rc == -1 ? error_out(terr, &err) : rc;
+    if (tm_rows_next(rows))
+        rc = err_set(&err, TM_UNREACHABLE,
+                     "job %llu was not removed: the connection "
+                     "was lost on the way",
+                     (unsigned long long)job_id);
+    tm_rows_free(rows);
+    return rc == 0 ? 0 : error_out(terr, &err);
 }
 
 int tm_drain(struct tm *tm, const char *node, struct tm_error *err)

@@ -73,3 +73,42 @@ flip() {
     run -1 --separate-stderr tidemill results j1
     grep -q 'damaged' <<<"$stderr"
 }
+
+@test "job rm: ended jobs only, all that was theirs goes, the state directory shrinks" {
+    start_coordinator
+    mkfifo feed
+    tidemill hash --files-from feed >open.out 2>open.err 3>&- &
+    open=$!
+    exec 8>feed
+    until_ok tidemill job show j1
+    run -1 --separate-stderr tidemill job rm j1
+    grep -q 'has not ended' <<<"$stderr"
+    grep -q 'tidemill job cancel j1' <<<"$stderr"
+    exec 8>&-
+    wait "$open"
+    start_worker
+    echo 1 >first
+    yes first | head -100000 >list
+    tidemill hash -d --files-from list
+    tidemill wait j2
+    before=$(du -k state/tidemill.db | cut -f1)
+    [ "$before" -gt 10000 ]
+    tidemill job rm j2
+    run -9 --separate-stderr tidemill job show j2
+    run -9 --separate-stderr tidemill results j2
+    run -9 --separate-stderr tidemill job rm j2
+    tidemill job show j1
+    shrunk() { [ "$(du -k state/tidemill.db | cut -f1)" -lt 3000 ]; }
+    until_ok shrunk
+    stop "$COORD"
+    run -0 tidemill-coordinator check --state state
+}
+
+@test "--keep removes ended jobs after their time" {
+    echo 1 >first
+    start_coordinator --keep 400ms
+    start_worker
+    tidemill hash first
+    gone() { [ "$(tidemill job ls --json | wc -l)" -eq 0 ]; }
+    until_ok gone
+}

@@ -23,7 +23,8 @@ struct fixture {
     unsigned n_back;
     struct err failed;
     uint64_t next_row;
-    unsigned jobs, chunks, recorded, pending;
+    unsigned jobs, chunks, recorded, pending, removed;
+    int64_t run_ns;
 };
 
 static inline void committed(void *arg, struct fx_group *g)
@@ -59,7 +60,17 @@ static inline void on_pending(void *arg, const struct batch_row *row)
 {
     ((struct fixture *)arg)->pending += row->n;
 }
-static const struct store_load_events loads = { on_job, on_chunk, on_pending };
+static inline void on_removed(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES])
+{
+    (void)key;
+    ((struct fixture *)arg)->removed += job;
+}
+static inline void on_run(void *arg, int64_t ns)
+{
+    ((struct fixture *)arg)->run_ns = ns;
+}
+static const struct store_load_events loads = { on_job, on_chunk, on_pending, on_removed,
+                                                on_run };
 
 static inline void open_store(struct fixture *f)
 {

@@ -1,131 +1,10 @@
 /* What the scheduler answers to those who submit and follow: refusals, repeats, and that
  * the end of a job is told only once it is on disk. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <cmocka.h>
-
-#include "base/crypto.h"
-#include "coordinator/sched.h"
-#include "proto/pack.h"
-
-enum { CLIENT = 1, WORKER = 2 }; /* peers */
-enum { INPUT_BYTES = 4 };
-
-struct rig {
-    struct sched *sched;
-    int64_t now_ns;
-    bool full;
-};
-
-static struct fx_group *begin(struct rig *r)
-{
-    struct fx_group *g = fx_group_new();
-
-    sched_turn_begin(r->sched, r->now_ns += NS_PER_MS, 0, g);
-    sched_set_pressure(r->sched, false, r->full);
-    return g;
-}
-
-/* One turn with a message; its effects are not committed yet. */
-static struct fx_group *say(struct rig *r, peer_id peer, const struct msg *m)
-{
-    struct fx_group *g = begin(r);
-
-    sched_message(r->sched, peer, m);
-    sched_turn_end(r->sched);
-    return g;
-}
-
-/* The commit of g, which is freed: what follows from it. */
-static struct fx_group *commit(struct rig *r, struct fx_group *g)
-{
-    struct fx_group *after = begin(r);
-
-    sched_committed(r->sched, g);
-    sched_turn_end(r->sched);
-    fx_group_free(g);
-    return after;
-}
-
-static const struct fx *find(const struct fx_group *g, enum fx_type fx_type,
-                             enum msg_type type)
-{
-    const struct fx *fx;
-
-    STAILQ_FOREACH (fx, &g->list, node)
-        if (fx->type == fx_type &&
-            ((fx_type != FX_SEND && fx_type != FX_SEND_NOW) || fx->send.msg.type == type))
-            return fx;
-    return NULL;
-}
-
-static void say_and_commit(struct rig *r, peer_id peer, const struct msg *m)
-{
-    fx_group_free(commit(r, say(r, peer, m)));
-}
-
-static void hello(struct rig *r, peer_id peer)
-{
-    struct msg m = { .type = MSG_HELLO };
-
-    m.hello = (struct msg_hello){ .role = peer == WORKER ? ROLE_WORKER : ROLE_CLIENT,
-                                  .version_min = WIRE_VERSION,
-                                  .version_max = WIRE_VERSION,
-                                  .name = SPAN_LIT("x"),
-                                  .cpu_slots = 1 };
-    say_and_commit(r, peer, &m);
-}
-
-static void submit(struct rig *r)
-{
-    struct job_spec spec = { .command = SPAN_LIT("map") };
-    struct msg m = { .type = MSG_SUBMIT };
-    AUTO_BUF packed = BUF_INIT;
-
-    spec_pack(&packed, &spec);
-    m.submit = (struct msg_submit){ .key = { 1 }, .spec = buf_span(&packed) };
-    say_and_commit(r, CLIENT, &m);
-}
-
-static void rig_init(struct rig *r)
-{
-    struct sched_config config = { .epoch = { 1, { 1 } } };
-
-    crypto_init();
-    *r = (struct rig){ .sched = sched_new(&config), .now_ns = NS_PER_S };
-    sched_loaded(r->sched, 1);
-    hello(r, CLIENT);
-    submit(r);
-}
-
-/* A chunk of one input of job 1. */
-static struct fx_group *say_chunk(struct rig *r, uint32_t seq, uint8_t fill)
-{
-    static const uint32_t lens[] = { INPUT_BYTES }; /* little-endian, as on the wire */
-    uint8_t body[INPUT_BYTES];
-    struct msg m = { .type = MSG_CHUNK, .body = span_of(body, sizeof(body)) };
-    struct span parts[] = { span_of(lens, sizeof(lens)), m.body };
-
-    memset(body, fill, sizeof(body));
-    m.chunk = (struct msg_chunk){ .job = 1, .seq = seq, .n = 1, .lens = lens };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), m.chunk.digest);
-    return say(r, CLIENT, &m);
-}
-
-/* code 0: Accepted. */
-static void expect_answer(struct fx_group *g, uint32_t code)
-{
-    const struct fx *error = find(g, FX_SEND, MSG_ERROR);
-
-    assert_int_equal(error ? error->send.msg.error.code : 0, code);
-    assert_int_equal(find(g, FX_SEND, MSG_ACCEPTED) != NULL, code == 0);
-    fx_group_free(g);
-}
+#include "tests/unit/sched_rig.h"
 
 static void a_chunk_is_taken_once(void **state)
 {
-    struct rig r;
+    struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);
@@ -140,7 +19,7 @@ static void a_chunk_is_taken_once(void **state)
 /* What is accepted already needs no room. */
 static void a_full_disk_refuses_only_new_chunks(void **state)
 {
-    struct rig r;
+    struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);
@@ -158,7 +37,7 @@ static void a_full_disk_refuses_only_new_chunks(void **state)
 static void a_cancelled_job_says_so(void **state)
 {
     struct msg cancel = { .type = MSG_CANCEL, .cancel = { 1 } };
-    struct rig r;
+    struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);
@@ -193,26 +72,6 @@ static void a_job_has_a_largest_number_of_tasks(void **state)
 
 /* ---- the end ---- */
 
-/* The worker does the one task of the chunk. */
-static void do_task(struct rig *r, uint8_t fill)
-{
-    static const uint32_t task = 0, len = 0;
-    static const uint8_t status = TASK_OK;
-    uint8_t body[INPUT_BYTES];
-    struct msg m = { .type = MSG_DONE };
-    struct span parts[] = { span_of(&(uint32_t){ INPUT_BYTES }, 4),
-                            span_of(body, sizeof(body)) };
-
-    memset(body, fill, sizeof(body));
-    m.done = (struct msg_done){ .lease = (1ull << 32) + 1,
-                                .job = 1,
-                                .epoch = { 1, { 1 } },
-                                .batch = { 1, &task, &status, &len },
-                                .last = true };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), m.done.digest);
-    say_and_commit(r, WORKER, &m);
-}
-
 /* The store's answer to a read: the one record there is. */
 static void answer_read(struct fx_group *g)
 {
@@ -237,7 +96,7 @@ static void the_end_is_told_after_its_commit(void **state)
                           .follow = { .job = 1, .credit_bytes = MIB } };
     struct msg seal = { .type = MSG_SEAL, .seal = { 1, 1, 1 } };
     const struct fx *fx;
-    struct rig r;
+    struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);
@@ -263,7 +122,7 @@ static void a_follower_goes_on_when_its_queue_is_short(void **state)
 {
     struct msg follow = { .type = MSG_FOLLOW,
                           .follow = { .job = 1, .credit_bytes = MIB } };
-    struct rig r;
+    struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);

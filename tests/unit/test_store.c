@@ -1,5 +1,7 @@
 /* What was committed is there after a reopen, in both orders, with its inputs; a second
  * owner is refused; damage is noticed. */
+#include <sys/stat.h>
+
 #include "tests/unit/store_rows.h"
 
 static struct fx_read_results *read_page(struct fixture *f, struct fx_read_results ask)
@@ -199,6 +201,54 @@ static void a_hole_in_the_index_is_refused(void **state)
     }
 }
 
+/* A removed job's rows go, in slices, and then its pages; commits go on meanwhile. */
+static void a_removed_job_gives_its_space_back(void **state)
+{
+    enum { CHUNKS = 200 };
+    struct fixture *f = *state;
+    AUTO_FREE char *path = xasprintf("%s/tidemill.db", f->dir);
+    struct stat before, after;
+    struct fx_group *g = fx_group_new();
+
+    add_job(g, 1);
+    add_job(g, 2);
+    add_chunk(g, 2, 0, 0, 10);
+    push(f, g);
+    for (uint32_t i = 0; i < CHUNKS; i++) {
+        g = fx_group_new();
+        struct chunk_row *c = &fx_add(g, FX_CHUNK)->chunk;
+        *c = (struct chunk_row){ .job = 1, .seq = i, .first = i, .n = 1 };
+        c->body = blob_alloc(256 * KIB);
+        memset(c->body->data, (int)i, c->body->len);
+        c->lens = blob_new(span_of(&(uint32_t){ 256 * KIB }, 4));
+        push(f, g);
+    }
+    store_close(f->store, false);
+    assert_int_equal(stat(path, &before), 0);
+    assert_true(before.st_size > 50 * MIB);
+    open_store(f);
+    g = fx_group_new();
+    fx_add(g, FX_REMOVE)->remove.job = 1;
+    push(f, g);
+    f->jobs = f->chunks = 0;
+    for (int i = 0; i < 20; i++) { /* it can stop and go on at any point */
+        store_close(f->store, false);
+        f->jobs = f->chunks = f->removed = 0;
+        open_store(f);
+        assert_int_equal(f->jobs, 1);
+        assert_int_equal(f->chunks, 1);
+        assert_int_equal(f->removed, 1);
+    }
+    do {
+        usleep(10000);
+        assert_int_equal(stat(path, &after), 0);
+    } while (after.st_size > 4 * MIB);
+    g = fx_group_new();
+    fx_add(g, FX_READ_CHUNK)->read_chunk = (struct fx_read_chunk){ .job = 2, .n = 10 };
+    push(f, g);
+    assert_false(STAILQ_FIRST(&f->back->list)->read_chunk.damaged);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +262,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_second_owner_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damage_is_noticed, set_up, tear_down),
         cmocka_unit_test(a_hole_in_the_index_is_refused),
+        cmocka_unit_test_setup_teardown(a_removed_job_gives_its_space_back, set_up,
+                                        tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -74,7 +74,7 @@ static void broken_promises_are_named(void **state)
         { "UPDATE job SET state = 2", "it has ended with 10 records for 20 tasks" },
         { "UPDATE job SET tasks = 21", "20 tasks in 2 chunks are there, 21 in 2 were" },
         { "DELETE FROM job", "chunk 1 belongs to no chunk of a job" },
-        { "UPDATE meta SET v = 0", "the epoch is missing" },
+        { "UPDATE meta SET v = 0", "the epoch or the running time is missing" },
     };
     AUTO_BUF lines = BUF_INIT;
 

@@ -63,6 +63,7 @@ static const struct msg samples[] = {
                    JOB_DONE,
                    { 1, 2, 3, 4, 5, 6 } } },
     { .type = MSG_CANCEL, .cancel = { 1ull << 50 } },
+    { .type = MSG_REMOVE, .remove = { 1ull << 51 } },
     { .type = MSG_DRAIN, .drain = { SPAN_LIT("node") } },
     { .type = MSG_QUERY, .query = { 1, SPAN_LIT("jobs"), 2 } },
     { .type = MSG_ANSWER, .body = SPAN_LIT("rows"), .answer = { 1, 2, true } },
