@@ -389,8 +389,13 @@ static const char *chunk_refusal(const struct sched *s, const struct job *j,
     const struct msg_chunk *c = &m->chunk;
 
     *ret_code = 1;
-    if (c->n == 0 || c->n > WIRE_CHUNK_TASKS_MAX || m->body.len > WIRE_CHUNK_BYTES_MAX)
+    if (c->n == 0)
+        return "chunk without inputs";
+    if (c->n > WIRE_CHUNK_TASKS_MAX || m->body.len > WIRE_CHUNK_BYTES_MAX)
         return "chunk too large";
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->lens[i] > INPUT_MAX_BYTES)
+            return "input too large";
     if (c->seq > j->row.chunks)
         return "chunk out of order";
     if (!digest_fits(c, m->body))

@@ -68,8 +68,7 @@ struct node_lease *lease_new(struct node *n, struct node_job *job, const struct 
     memcpy(l->lens, w->lens, l->n * sizeof(uint32_t));
     for (uint32_t i = 0; i < l->n; i++)
         l->offsets[i + 1] = l->offsets[i] + l->lens[i];
-    l->body = xmalloc(m->body.len + 1);
-    memcpy(l->body, m->body.data, m->body.len);
+    l->body = (uint8_t *)span_dup(m->body); /* which may be NULL: inputs of 0 bytes */
     HASH_ADD(hh, n->leases, id, sizeof(l->id), l);
     return l;
 }

@@ -104,18 +104,25 @@ static inline void rig_init(struct rig *r)
     submit(r);
 }
 
-/* A chunk of one input of job 1. */
-static inline struct fx_group *say_chunk(struct rig *r, uint32_t seq, uint8_t fill)
+/* A chunk of job 1 whose one input is the body; n 0: of none. */
+static inline struct fx_group *say_inputs(struct rig *r, uint32_t seq, uint32_t n,
+                                          struct span body)
 {
-    static const uint32_t lens[] = { INPUT_BYTES }; /* little-endian, as on the wire */
-    uint8_t body[INPUT_BYTES];
-    struct msg m = { .type = MSG_CHUNK, .body = span_of(body, sizeof(body)) };
-    struct span parts[] = { span_of(lens, sizeof(lens)), m.body };
+    uint32_t lens[] = { (uint32_t)body.len }; /* little-endian, as on the wire */
+    struct msg m = { .type = MSG_CHUNK, .body = body };
+    struct span parts[] = { span_of(lens, n * sizeof(*lens)), body };
 
-    memset(body, fill, sizeof(body));
-    m.chunk = (struct msg_chunk){ .job = 1, .seq = seq, .n = 1, .lens = lens };
+    m.chunk = (struct msg_chunk){ .job = 1, .seq = seq, .n = n, .lens = lens };
     crypto_chunk_digest(parts, ARRAY_LEN(parts), m.chunk.digest);
     return say(r, CLIENT, &m);
+}
+
+static inline struct fx_group *say_chunk(struct rig *r, uint32_t seq, uint8_t fill)
+{
+    uint8_t body[INPUT_BYTES];
+
+    memset(body, fill, sizeof(body));
+    return say_inputs(r, seq, 1, span_of(body, sizeof(body)));
 }
 
 /* code 0: Accepted. */

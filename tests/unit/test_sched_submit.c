@@ -16,6 +16,20 @@ static void a_chunk_is_taken_once(void **state)
     sched_free(r.sched);
 }
 
+static void an_input_has_a_largest_size(void **state)
+{
+    static const uint8_t bytes[INPUT_MAX_BYTES + 1];
+    struct rig r;
+
+    (void)state;
+    rig_init(&r);
+    expect_answer(say_inputs(&r, 0, 1, span_of(bytes, INPUT_MAX_BYTES + 1)), 1);
+    expect_answer(say_inputs(&r, 0, 1, span_of(bytes, INPUT_MAX_BYTES)), 0);
+    expect_answer(say_inputs(&r, 1, 1, span_of(NULL, 0)), 0);
+    expect_answer(say_inputs(&r, 2, 0, span_of(NULL, 0)), 1);
+    sched_free(r.sched);
+}
+
 /* What is accepted already needs no room. */
 static void a_full_disk_refuses_only_new_chunks(void **state)
 {
@@ -145,6 +159,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chunk_is_taken_once),
+        cmocka_unit_test(an_input_has_a_largest_size),
         cmocka_unit_test(a_full_disk_refuses_only_new_chunks),
         cmocka_unit_test(a_cancelled_job_says_so),
         cmocka_unit_test(a_job_has_a_largest_number_of_tasks),
