@@ -4,11 +4,20 @@
 #include <stdarg.h>
 #include <string.h>
 
+/* A message quotes what strangers wrote: it stays one line, and drives no terminal. */
+static void one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < 0x20 || *text == 0x7f)
+            *text = '?';
+}
+
 static void set_text(struct err *err, int code, const char *fmt, va_list args)
 {
     err->code = code;
     err->hint[0] = '\0';
     vsnprintf(err->text, sizeof(err->text), fmt, args);
+    one_line(err->text);
 }
 
 int err_set(struct err *err, int code, const char *fmt, ...)
@@ -44,6 +53,7 @@ int err_hint(struct err *err, const char *fmt, ...)
         va_start(args, fmt);
         vsnprintf(err->hint, sizeof(err->hint), fmt, args);
         va_end(args);
+        one_line(err->hint);
     }
     return -1;
 }
@@ -57,6 +67,7 @@ int err_prefix(struct err *err, const char *fmt, ...)
     va_start(args, fmt);
     vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
+    one_line(text);
     AUTO_FREE char *whole = xasprintf("%s: %s", text, err->text);
     size_t len = MIN(strlen(whole), sizeof(err->text) - 1);
     memcpy(err->text, whole, len);

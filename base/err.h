@@ -12,6 +12,8 @@ struct err {
     char hint[384]; /* what to do about it, may be empty */
 };
 
+/* Control characters become '?': a text is one line whatever it quotes. */
+
 /* Writes the text; returns -1, so that `return err_set(...)` reads well. err may be NULL.
  */
 int err_set(struct err *err, int code, const char *fmt, ...) PRINTF_LIKE(3, 4);

@@ -128,20 +128,27 @@ int cli_tm_error(const struct tm_error *e)
     return cli_error(&err);
 }
 
+/* What a stranger wrote must not forge lines or drive the terminal. */
+static void add_escaped(struct buf *out, struct span text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        uint8_t c = text.data[i];
+        if (c < 0x20 || c == 0x7f)
+            buf_printf(out, "\\x%02x", c);
+        else
+            buf_add_u8(out, c);
+    }
+}
+
 void cli_input_error(const void *name, size_t len, const char *why)
 {
     AUTO_BUF line = BUF_INIT;
 
     buf_printf(&line, "tidemill: ");
-    for (size_t i = 0; i < len;
-         i++) { /* a name must not forge lines or drive the terminal */
-        uint8_t c = ((const uint8_t *)name)[i];
-        if (c < 0x20 || c == 0x7f)
-            buf_printf(&line, "\\x%02x", c);
-        else
-            buf_add_u8(&line, c);
-    }
-    buf_printf(&line, ": %s\n", why);
+    add_escaped(&line, span_of(name, len));
+    buf_printf(&line, ": ");
+    add_escaped(&line, span_str(why));
+    buf_printf(&line, "\n");
     fwrite(line.data, 1, line.len, stderr);
 }
 

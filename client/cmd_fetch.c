@@ -76,14 +76,13 @@ static int add_url(struct fetching *f, const char *url)
 static int on_line(void *arg, const char *text, size_t len, size_t line)
 {
     struct fetching *f = arg;
-    AUTO_FREE char *url = xstrdup(text);
+    struct span item = names_list_url(span_of(text, len));
+    AUTO_FREE char *url = span_dup(item);
     AUTO_FREE char *name = NULL;
 
-    while (len && (url[len - 1] == '\r' || url[len - 1] == ' ' || url[len - 1] == '\t'))
-        url[--len] = 0;
-    if (len == 0 || url[0] == '#')
+    if (item.len == 0)
         return 0;
-    if (names_of_url(span_str(url), "", &name) < 0) {
+    if (names_of_url(item, "", &name) < 0) {
         AUTO_FREE char *where = xasprintf("%s:%zu", f->list, line);
         AUTO_FREE char *why = xasprintf("not an http or https URL: '%s'", url);
         run_refuse(&f->run, where, why);

@@ -65,7 +65,14 @@ static int feed_one(struct feed *f, const char *path)
 
 static int on_item(void *arg, const char *item, size_t len, size_t line)
 {
-    (void)len, (void)line;
+    struct feed *f = arg;
+
+    if (strlen(item) != len) {
+        AUTO_FREE char *where = xasprintf("%s:%zu", f->files_from, line);
+        run_refuse(f->run, where,
+                   "a NUL inside of a name: names that end in NUL need -0");
+        return f->run->stop ? -1 : 0;
+    }
     return item[0] ? feed_one(arg, item) : 0;
 }
 

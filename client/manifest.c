@@ -169,7 +169,7 @@ static int add_unescaped(struct buf *out, struct span name)
 
 static int set_name(struct manifest_entry *ret, struct span name, bool escaped)
 {
-    if (name.len == 0)
+    if (name.len == 0 || memchr(name.data, 0, name.len))
         return -1;
     buf_clear(&ret->name);
     if (escaped)

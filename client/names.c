@@ -102,12 +102,22 @@ static int add_host(struct buf *out, struct span authority)
     return authority.len > PART_MAX ? -1 : 0;
 }
 
+struct span names_list_url(struct span line)
+{
+    if (line.len && line.data[0] == '#')
+        return SPAN_NONE;
+    while (line.len && strchr(" \t\r", line.data[line.len - 1]) &&
+           line.data[line.len - 1] != '\0')
+        line.len--;
+    return line;
+}
+
 int names_of_url(struct span url, const char *suffix, char **ret)
 {
     size_t scheme = starts_with(url, "https://")  ? 8
                     : starts_with(url, "http://") ? 7
                                                   : 0;
-    if (scheme == 0)
+    if (scheme == 0 || memchr(url.data, 0, url.len))
         return -1;
     size_t end = scheme;
     while (end < url.len && !strchr("/?#", url.data[end]))

@@ -16,6 +16,10 @@ char *names_target(const char *out_dir, const char *root, const char *below);
 char *names_add_age(const char *name);
 char *names_drop_age(const char *name);
 
+/* The URL in a line of a list: without white space at its end; empty when the line is
+ * blank or a comment ('#'). Not checked. */
+struct span names_list_url(struct span line);
+
 /* HOST[:PORT]/PATH of an http or https URL, as wget -x has it: an empty last part is
  * index.html, the query stays, unsafe bytes are percent-escaped, "." and ".." do not
  * survive, a part over 255 bytes is cut and gets a digest. `suffix` (".age" or "") fits

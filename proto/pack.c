@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <float.h>
 #include "proto/pack.h"
 
 #include <msgpack/pack.h>
@@ -203,7 +204,7 @@ static int store(const struct field *f, void *to, const struct map_value *v,
     case AS_REAL:
         if (v->kind == MAP_UINT)
             *(double *)at = (double)v->uint;
-        else if (v->kind == MAP_FLOAT && v->real >= 0)
+        else if (v->kind == MAP_FLOAT && v->real >= 0 && v->real <= DBL_MAX)
             *(double *)at = v->real;
         else
             return wrong(f, err);

@@ -88,7 +88,7 @@ static int host_enter(struct node *n, struct io_host *h, double rate)
     if (rate <= 0)
         return 0;
     at = MAX(now, h->next_ns);
-    h->next_ns = at + (int64_t)((double)NS_PER_S / rate);
+    h->next_ns = at + (int64_t)MIN((double)NS_PER_S / rate, 86400.0 * NS_PER_S);
     if (at > now && coro_sleep(at - now) < 0) {
         coro_sem_give(&h->places);
         return -1;

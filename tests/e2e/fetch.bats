@@ -40,6 +40,17 @@ teardown() { common_teardown; }
     [ "$(find got -type f | wc -l)" -eq 1 ]
 }
 
+@test "a NUL in a list of URLs is no URL, and nothing behind it is lost in silence" {
+    echo good >www/good
+    start_nginx
+    printf 'http://127.0.0.1:%s/bad\0                                \n' "$PORT" >urls
+    printf 'http://127.0.0.1:%s/good\n' "$PORT" >>urls
+    run -3 --separate-stderr tidemill fetch -i urls -o got --retries 0
+    grep -q 'urls:1: not an http or https URL' <<<"$stderr"
+    [ "$(cat "got/127.0.0.1:$PORT/good")" = good ]
+    [ "$(find got -type f | wc -l)" -eq 1 ]
+}
+
 @test "one URL goes to standard output, redirects followed, compression undone" {
     yes text | head -10000 >www/small
     mkdir www/zip && cp www/small www/zip/small

@@ -5,6 +5,14 @@ bats_require_minimum_version 1.5.0
 setup() { load common.bash; common_setup; }
 teardown() { common_teardown; }
 
+@test "names that end in NUL need -0, and are not cut in silence" {
+    echo a >a
+    echo b >b
+    run -3 --separate-stderr tidemill hash --files-from <(printf 'a\0b\0')
+    [ -z "$output" ]
+    grep -q 'NUL.*-0' <<<"$stderr"
+}
+
 @test "a tree's manifest is accepted by sha256sum and names every regular file" {
     make_tree
     ln -s one tree/link

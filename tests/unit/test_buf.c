@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <errno.h>
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -54,6 +55,23 @@ static void an_error_is_prefixed_on_its_way_up(void **state)
     assert_int_equal(err_set(NULL, 1, "nobody listens"), -1);
 }
 
+/* What it quotes may be a stranger's: it forges no second line and drives no terminal. */
+static void an_error_is_one_line_whatever_it_quotes(void **state)
+{
+    struct err err = { 0 };
+
+    (void)state;
+    err_set(&err, 1, "no '%s'", "a\nb\x1b[2J\x7f\xc3\xa4");
+    assert_string_equal(err.text, "no 'a?b?[2J?\xc3\xa4'");
+    err_hint(&err, "%s", "x\ry");
+    assert_string_equal(err.hint, "x?y");
+    err_prefix(&err, "%s", "f\ng");
+    assert_string_equal(err.text, "f?g: no 'a?b?[2J?\xc3\xa4'");
+    errno = ENOENT;
+    err_sys(&err, 1, "%s", "f\ng");
+    assert_string_equal(err.text, "f?g: No such file or directory");
+}
+
 static void the_nearest_word_is_near_or_none(void **state)
 {
     (void)state;
@@ -80,6 +98,7 @@ int main(void)
         cmocka_unit_test(a_buf_grows_drops_and_prints),
         cmocka_unit_test(an_arena_keeps_to_its_budget),
         cmocka_unit_test(an_error_is_prefixed_on_its_way_up),
+        cmocka_unit_test(an_error_is_one_line_whatever_it_quotes),
         cmocka_unit_test(the_nearest_word_is_near_or_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,6 +50,11 @@ static void what_is_no_line_is_refused(void **state)
         assert_int_equal(manifest_parse(span_str(bad[i]), -1, &entry), -1);
         buf_fini(&entry.name);
     }
+    struct manifest_entry entry = { 0 }; /* a file's name has no NUL */
+    assert_int_equal(
+        manifest_parse(SPAN_LIT("000102030405060708090a0b0c0d0e0f  a\0b"), -1, &entry),
+        -1);
+    buf_fini(&entry.name);
 }
 
 static void an_unknown_algorithm_gets_a_hint(void **state)

@@ -73,6 +73,28 @@ struct tally {
     int files, errors;
 };
 
+static void a_line_of_a_list_is_a_url_or_nothing(void **state)
+{
+    static const struct {
+        struct span line;
+        const char *want;
+    } t[] = {
+        { SPAN_LIT("http://h/x"), "http://h/x" },
+        { SPAN_LIT("http://h/x \t\r"), "http://h/x" },
+        { SPAN_LIT(" \t\r"), "" },
+        { SPAN_LIT("# http://h/x"), "" },
+        { SPAN_LIT(""), "" },
+    };
+    char *name = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++)
+        assert_true(span_eq(names_list_url(t[i].line), span_str(t[i].want)));
+    struct span nul = names_list_url(SPAN_LIT("http://h/x\0   "));
+    assert_int_equal(names_of_url(nul, "", &name), -1);
+    assert_int_equal(names_of_url(SPAN_LIT("http://h\0/x"), "", &name), -1);
+}
+
 static int count(void *arg, const struct walk_entry *entry)
 {
     struct tally *tally = arg;
@@ -125,6 +147,7 @@ int main(void)
         cmocka_unit_test(a_url_becomes_host_and_path),
         cmocka_unit_test(a_long_part_is_cut_and_still_its_own),
         cmocka_unit_test(outputs_go_as_cp_puts_them),
+        cmocka_unit_test(a_line_of_a_list_is_a_url_or_nothing),
         cmocka_unit_test(a_walk_takes_regular_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -150,6 +150,25 @@ static void bombs_are_refused(void **state)
                          -1);
 }
 
+static void a_rate_is_a_finite_number(void **state)
+{
+    static const struct {
+        const char *bytes;
+        int rc;
+    } cases[] = {
+        { "\x81\xa2pr\xcb\x40\x00\0\0\0\0\0\0", 0 },
+        { "\x81\xa2pr\xcb\x7f\xf0\0\0\0\0\0\0", -1 }, /* infinite */
+        { "\x81\xa2pr\xcb\x7f\xf8\0\0\0\0\0\0", -1 }, /* not a number */
+        { "\x81\xa2pr\xcb\xbf\xf0\0\0\0\0\0\0", -1 }, /* -1 */
+    };
+    struct job_spec got;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        assert_int_equal(spec_unpack(span_of(cases[i].bytes, 13), &got, NULL),
+                         cases[i].rc);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,6 +178,7 @@ int main(void)
         cmocka_unit_test(specs_come_back),
         cmocka_unit_test(unknown_keys_are_skipped),
         cmocka_unit_test(bombs_are_refused),
+        cmocka_unit_test(a_rate_is_a_finite_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
