@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the tests need (Debian), builds with sanitizers, runs every test.
+# Installs what the tests need (Debian), builds with sanitizers, runs every test and each fuzzer shortly.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -22,3 +22,6 @@ ctest --test-dir build/asan --output-on-failure -j "$(nproc)"
 cmake --preset tsan
 cmake --build --preset tsan
 ctest --test-dir build/tsan --output-on-failure -L threads
+
+# Every decoder against libFuzzer, shortly; longer: tests/fuzz.sh SECONDS.
+tests/fuzz.sh 5

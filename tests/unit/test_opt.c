@@ -19,7 +19,7 @@ struct target {
 static const struct opt common[] = {
     { "quiet", 'q', OPT_FLAG, AT(quiet), NULL, NULL, 0, 0, NULL, "Say less" },
     { "name", 0, OPT_STR, AT(name), "NAME", "nobody", 0, 0, NULL, "A name" },
-    { NULL },
+    { 0 },
 };
 static const struct opt own[] = {
     { "recursive", 'r', OPT_FLAG, AT(recursive), NULL, NULL, 0, 0, NULL, "Walk" },
@@ -30,7 +30,7 @@ static const struct opt own[] = {
     { "rate", 0, OPT_RATE, AT(rate), "N/s", NULL, 0, 0, NULL, "Rate" },
     { "progress", 0, OPT_CHOICE, AT(progress), NULL, "auto", 0, 0, "auto|bar|none",
       "How" },
-    { NULL },
+    { 0 },
 };
 static const struct opt *const tables[] = { common, own, NULL };
 

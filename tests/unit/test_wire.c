@@ -10,7 +10,10 @@
 static const uint32_t tasks[] = { 7, 9, 4000000000u };
 static const uint8_t statuses[] = { TASK_OK, TASK_FAILED, TASK_POISON };
 static const uint32_t lens[] = { 3, 0, 2 };
-static const struct task_batch batch = { 3, tasks, statuses, lens };
+#define BATCH                                                                            \
+    {                                                                                    \
+        3, tasks, statuses, lens                                                         \
+    } /* as a constant: a const struct is none */
 static const struct range ranges[] = { { 5, 2 }, { 9, 1 } };
 static const uint64_t leases[] = { 1, 1ull << 40 };
 static const struct held_lease held[] = { { 1, 2, 3, tasks, 3, { 1 } },
@@ -42,18 +45,18 @@ static const struct msg samples[] = {
       .lease = { 1, 2, 3, { 4 }, SPAN_LIT("spec"), ranges, 2, lens, 3, 5, true, 6 } },
     { .type = MSG_DONE,
       .body = SPAN_LIT("abcde"),
-      .done = { 1, 2, { 3, { 4 } }, { 5 }, 6, batch, true, true } },
+      .done = { 1, 2, { 3, { 4 } }, { 5 }, 6, BATCH, true, true } },
     { .type = MSG_COMMITTED, .committed = { 1, tasks, tasks, 3, 2 } },
     { .type = MSG_PUBLISHED,
       .body = SPAN_LIT("abcde"),
-      .published = { 1, 2, { 3, { 4 } }, batch } },
+      .published = { 1, 2, { 3, { 4 } }, BATCH } },
     { .type = MSG_FOLLOW, .follow = { 1, 2, 3, true, false, true } },
     { .type = MSG_RESULTS,
       .body = SPAN_LIT("abcdeABCDE"),
       .results = { 1,
                    2,
                    5,
-                   batch,
+                   BATCH,
                    lens,
                    3,
                    SPAN_LIT("node"),
