@@ -3,6 +3,9 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <errno.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include "base/arena.h"
 #include "base/buf.h"
@@ -31,6 +34,13 @@ static void an_arena_keeps_to_its_budget(void **state)
     assert_non_null(first);
     assert_int_equal((uintptr_t)first % 16, 0);
     assert_int_equal(*first, 0);
+#ifdef __SANITIZE_ADDRESS__ /* the sanitizer knows where a piece ends */
+    assert_false(__asan_address_is_poisoned(first));
+    assert_true(__asan_address_is_poisoned(first + 1));
+    uint8_t *second = arena_alloc(&a, 16);
+    assert_false(__asan_address_is_poisoned(second + 15));
+    assert_true(__asan_address_is_poisoned(second + 16));
+#endif
     assert_null(arena_alloc(&a, 64 * KIB));
     assert_null(arena_alloc(&a, SIZE_MAX));
     assert_non_null(arena_alloc(&a, 60 * KIB));
