@@ -220,11 +220,15 @@ static void load_run(void *arg, int64_t ns)
 {
     sched_load_run(arg, ns);
 }
+static void load_node(void *arg, struct span name)
+{
+    sched_load_node(arg, name);
+}
 
 static int load(struct coord *c, struct err *err)
 {
-    static const struct store_load_events ev = { load_job, load_chunk, load_pending,
-                                                 load_removed, load_run };
+    static const struct store_load_events ev = { load_job,     load_chunk, load_pending,
+                                                 load_removed, load_run,   load_node };
     struct sched_config config = { .epoch = store_epoch(c->store),
                                    .silence_ns = c->config.silence_ns,
                                    .keep_ns = c->config.keep_ns,

@@ -32,6 +32,7 @@ static const struct {
     [MSG_PUBLISHED] = { FROM_WORKER, sched_published },
     [MSG_FOLLOW] = { FROM_CLIENT, sched_follow },
     [MSG_CREDIT] = { FROM_CLIENT, sched_credit },
+    [MSG_PAUSE] = { FROM_CLIENT, sched_pause },
     [MSG_CANCEL] = { FROM_CLIENT, sched_cancel },
     [MSG_REMOVE] = { FROM_CLIENT, sched_remove },
     [MSG_DRAIN] = { FROM_CLIENT, sched_drain_node },
@@ -39,7 +40,7 @@ static const struct {
     [MSG_ERROR] = { FROM_CLIENT | FROM_WORKER, on_error },
 };
 
-static void welcome(struct sched *s, struct peer *p)
+void dispatch_welcome(struct sched *s, struct peer *p)
 {
     struct msg_welcome *w = &sched_send_now(s, p->id, MSG_WELCOME)->send.msg.welcome;
 
@@ -80,9 +81,10 @@ static void on_hello(struct sched *s, peer_id id, const struct msg *m)
     p->name = span_dup(h->name);
     p->role = h->role;
     p->heard_ns = s->now;
-    welcome(s, p);
     if (p->role == ROLE_WORKER)
-        sched_node_hello(s, p, m);
+        sched_node_hello(s, p, m); /* welcomes it in time */
+    else
+        dispatch_welcome(s, p);
 }
 
 void dispatch_message(struct sched *s, peer_id id, const struct msg *m)
@@ -103,5 +105,9 @@ void dispatch_message(struct sched *s, peer_id id, const struct msg *m)
         sched_error(s, id, 5, 0, m->type, "not allowed in this role", "");
         return;
     }
+    /* Said before Welcome, it is said again after it: by then it is known what counts. */
+    if ((m->type == MSG_DONE || m->type == MSG_PUBLISHED) &&
+        (!p->node || !p->node->welcomed))
+        return;
     table[m->type].fn(s, p, m);
 }

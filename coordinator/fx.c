@@ -56,6 +56,8 @@ static void fx_fini(struct fx *fx)
     case FX_STATE:
     case FX_REMOVE:
     case FX_RUN:
+    case FX_PAUSE:
+    case FX_NODE:
         break;
     }
 }

@@ -19,7 +19,7 @@ struct job_row {
     int32_t priority;
     uint32_t retries;
     int64_t task_timeout_ns, deadline_ns; /* the deadline from submission on */
-    bool detached;
+    bool detached, paused;
     int64_t created_wall_ns, ended_wall_ns; /* 0 = not ended */
     int64_t ended_run_ns; /* when it ended, in the running time of coordinators */
     enum job_state state;
@@ -66,6 +66,8 @@ enum fx_type {
     FX_SHOW,   /* show: a pending batch becomes visible, some values replaced */
     FX_REMOVE, /* remove: the job goes, its key stays (R16) */
     FX_RUN,    /* run: how long coordinators have run on this state */
+    FX_PAUSE,  /* pause: whether the job is leased */
+    FX_NODE,   /* node: one that comes back after a restart, or no longer does */
     /* Asked; answered in the effect itself, after the commit of its group. */
     FX_READ_CHUNK,   /* read_chunk */
     FX_READ_RESULTS, /* read_results */
@@ -130,6 +132,14 @@ struct fx {
         struct {
             int64_t ns;
         } run;
+        struct {
+            uint64_t job;
+            bool paused;
+        } pause;
+        struct {
+            struct span name;
+            bool gone;
+        } node_known;
         struct fx_read_chunk read_chunk;
         struct fx_read_results read_results;
         struct {

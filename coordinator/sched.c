@@ -18,10 +18,9 @@ struct sched *sched_new(const struct sched_config *config)
     TAILQ_INIT(&s->all);
     TAILQ_INIT(&s->ready);
     TAILQ_INIT(&s->pending);
+    TAILQ_INIT(&s->adoptees);
     s->next_job = 1;
     s->next_follow = 1;
-    /* Leases are not stored: the epoch's counter in the upper bits keeps ids unique (R4).
-     */
     s->next_lease = (config->epoch.counter << 32) + 1;
     s->next_row = 1;
     s->random = 0x9e3779b97f4a7c15u ^ config->seed;
@@ -33,21 +32,6 @@ static void peer_free(struct sched *s, struct peer *p)
     HASH_DEL(s->peers, p);
     free(p->name);
     free(p);
-}
-
-static void node_free(struct sched *s, struct sched_node *n)
-{
-    struct pace *pace, *tmp;
-
-    HASH_ITER (hh, n->paces, pace, tmp) {
-        HASH_DEL(n->paces, pace);
-        free(pace);
-    }
-    TAILQ_REMOVE(&s->nodes, n, node);
-    blob_unref(n->identities);
-    free(n->specs);
-    free(n->name);
-    free(n);
 }
 
 void sched_free(struct sched *s)
@@ -62,6 +46,7 @@ void sched_free(struct sched *s)
         peer_free(s, p);
     while ((n = TAILQ_FIRST(&s->nodes))) {
         struct lease *l;
+        adopt_drop(s, n);
         while ((l = LIST_FIRST(&n->leases)))
             lease_end(s, l);
         node_free(s, n);
@@ -127,6 +112,13 @@ void sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
     e->hint = fx_keep(s->g, span_str(hint));
 }
 
+void sched_answer(struct sched *s, peer_id peer, uint32_t id)
+{
+    if (id)
+        sched_send(s, peer, MSG_ANSWER)->send.msg.answer =
+            (struct msg_answer){ .id = id, .last = true };
+}
+
 /* ---- turns ---- */
 
 void sched_turn_begin(struct sched *s, int64_t now_ns, int64_t wall_ns,
@@ -151,12 +143,8 @@ static void peer_gone(struct sched *s, struct peer *p)
         if (j->client == p->id)
             job_client_gone(s, j);
     if (n && n->peer == p->id)
-        n->peer = 0;
+        node_lost(s, n);
     peer_free(s, p);
-    if (n && n->peer == 0) {
-        sched_node_lost(s, n);
-        node_free(s, n);
-    }
 }
 
 static void expire_peers(struct sched *s)
@@ -201,6 +189,7 @@ static void expire_jobs(struct sched *s)
 void sched_turn_end(struct sched *s)
 {
     expire_peers(s);
+    node_expire(s);
     expire_jobs(s);
     files_expire(s);
     jobs_keep(s);
@@ -215,6 +204,8 @@ int64_t sched_next_ns(const struct sched *s)
 
     if (s->again)
         return s->real_now;
+    if (s->wait_until_ns > s->now)
+        due = MIN(due, s->wait_until_ns);
     if (due < s->now + TICK_NS)
         return s->real_now + MAX(0, due - s->now);
     return s->real_now + TICK_NS;
@@ -286,6 +277,8 @@ void sched_committed(struct sched *s, struct fx_group *g)
         case FX_JOB:
         case FX_REMOVE:
         case FX_RUN:
+        case FX_PAUSE:
+        case FX_NODE:
         case FX_SEND:
         case FX_SEND_NOW:
             break;

@@ -29,6 +29,7 @@ void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t rec
 void sched_load_pending(struct sched *s, const struct batch_row *row);
 void sched_load_removed(struct sched *s, uint64_t job, const uint8_t key[WIRE_KEY_BYTES]);
 void sched_load_run(struct sched *s, int64_t ns);
+void sched_load_node(struct sched *s, struct span name);
 /* That was all; next_row: from store_load. */
 void sched_loaded(struct sched *s, uint64_t next_row);
 

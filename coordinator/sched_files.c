@@ -36,7 +36,117 @@ void sched_load_pending(struct sched *s, const struct batch_row *row)
     j->pending += row->n;
     files_wait(s, row);
     TAILQ_LAST(&s->pending, pending_list)->committed = true;
+    TAILQ_LAST(&s->pending, pending_list)->telling = true;
 }
+
+/* ---- a node that has forgotten what it won ---- */
+
+/* The task numbers in their order, as ranges. */
+static void ranges_of(struct sched *s, const struct pending *p, struct msg_lease *m)
+{
+    const uint32_t *tasks = (const uint32_t *)p->tasks->data;
+    struct range *ranges = arena_alloc(&s->g->arena, p->n * sizeof(*ranges));
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (n && ranges[n - 1].first + ranges[n - 1].count == tasks[i])
+            ranges[n - 1].count++;
+        else
+            ranges[n++] = (struct range){ tasks[i], 1 };
+    }
+    m->ranges = ranges;
+    m->n_ranges = n;
+}
+
+static void publish_again(struct sched *s, struct sched_node *n, const struct pending *p,
+                          const struct chunk *c)
+{
+    const uint32_t *tasks = (const uint32_t *)p->tasks->data;
+    const uint32_t *all = (const uint32_t *)c->lens->data;
+    uint32_t *lens = arena_alloc(&s->g->arena, p->n * sizeof(*lens));
+    struct fx *fx = sched_send_now(s, n->peer, MSG_LEASE);
+    struct msg_lease *m = &fx->send.msg.lease;
+    AUTO_BUF body = BUF_INIT;
+
+    m->lease = p->lease;
+    m->job = p->job;
+    m->chunk = c->seq;
+    memcpy(m->digest, c->digest, sizeof(m->digest));
+    if (!lease_spec_known(n, p->job))
+        m->spec = fx_keep(s->g, c->job->row.spec);
+    m->publish = true;
+    m->attempt_epoch = p->epoch;
+    ranges_of(s, p, m);
+    for (uint32_t i = 0; i < p->n; i++) {
+        uint32_t at = (uint32_t)(tasks[i] - c->first);
+        lens[i] = all[at];
+        buf_add(&body, c->body->data + c->offsets[at], all[at]);
+    }
+    m->lens = lens;
+    m->n_lens = p->n;
+    fx->send.body = blob_new(buf_span(&body));
+    fx->send.msg.body = blob_span(fx->send.body);
+}
+
+/* It is said again in every session of the node until it is published: a node that knows
+ * it already takes no notice. */
+static void tell(struct sched *s, struct pending *p, struct sched_node *n)
+{
+    struct job *j = sched_job(s, p->job);
+    struct chunk *c = j->chunks[p->chunk].open;
+
+    if (!p->telling || !p->committed || !n->welcomed || strcmp(p->node, n->name) != 0)
+        return;
+    if (c)
+        publish_again(s, n, p, c);
+    else
+        job_read_chunk(s, j, p->chunk);
+}
+
+void files_tell(struct sched *s, struct sched_node *n)
+{
+    struct pending *p;
+
+    TAILQ_FOREACH (p, &s->pending, node_entry)
+        tell(s, p, n);
+}
+
+void files_chunk_read(struct sched *s, struct chunk *c)
+{
+    struct sched_node *n;
+    struct pending *p;
+
+    TAILQ_FOREACH (p, &s->pending, node_entry)
+        if (p->job == c->job->row.id && p->chunk == c->seq)
+            TAILQ_FOREACH (n, &s->nodes, node)
+                tell(s, p, n);
+}
+
+void files_forgotten(struct sched *s, const char *node)
+{
+    struct pending *p;
+
+    TAILQ_FOREACH (p, &s->pending, node_entry)
+        if (strcmp(p->node, node) == 0)
+            p->telling = true;
+}
+
+void files_committed(struct sched *s, uint64_t row)
+{
+    struct sched_node *n;
+    struct pending *p;
+
+    TAILQ_FOREACH (p, &s->pending, node_entry)
+        if (p->row == row)
+            break;
+    if (!p)
+        return;
+    p->committed = true;
+    TAILQ_FOREACH (n, &s->nodes, node)
+        tell(s, p, n);
+}
+
+/* ---- what nodes say ---- */
 
 bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t task)
 {

@@ -18,12 +18,6 @@ void follow_drop_peer(struct sched *s, peer_id peer)
             follow_free(s, f);
 }
 
-static bool job_ended(const struct job *j)
-{
-    return j->row.state == JOB_DONE || j->row.state == JOB_CANCELLED ||
-           j->row.state == JOB_ABANDONED;
-}
-
 /* Nothing will follow what this cursor has seen. */
 static bool at_end(const struct follower *f, uint64_t cursor)
 {

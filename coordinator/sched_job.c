@@ -6,7 +6,7 @@
 void chunk_list(struct sched *s, struct chunk *c)
 {
     struct job *j = c->job;
-    bool want = c->committed && c->waiting > 0 && !j->cancelling;
+    bool want = c->committed && c->waiting > 0 && !j->cancelling && !j->row.paused;
 
     if (want && !c->listed) {
         struct chunk *at;
@@ -98,6 +98,21 @@ static struct chunk_info *info_add(struct job *j, const struct chunk_row *row)
     return info;
 }
 
+void job_read_chunk(struct sched *s, struct job *j, uint32_t seq)
+{
+    struct chunk_info *info = &j->chunks[seq];
+    struct fx_read_chunk *r;
+
+    if (info->reading)
+        return;
+    info->reading = true;
+    r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
+    r->job = j->row.id;
+    r->seq = seq;
+    r->first = info->first;
+    r->n = info->n;
+}
+
 /* Reads chunks back while the job has little to lease and memory allows. */
 void job_open_chunks(struct sched *s, struct job *j)
 {
@@ -112,12 +127,7 @@ void job_open_chunks(struct sched *s, struct job *j)
         if (!info->open && !info->reading && info->recorded < info->n) {
             if (s->open_bytes > s->config.open_bytes && j->n_open > 0)
                 return;
-            struct fx_read_chunk *r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
-            r->job = j->row.id;
-            r->seq = j->next_open;
-            r->first = info->first;
-            r->n = info->n;
-            info->reading = true;
+            job_read_chunk(s, j, j->next_open);
             ahead++;
         }
         j->next_open++;
@@ -146,8 +156,10 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
     struct job *j = sched_job(s, r->job);
     struct chunk *c;
 
-    if (!j || !j->chunks[r->seq].reading)
+    if (!j || !j->chunks[r->seq].reading) {
+        adopt_read(s, r->job, r->seq);
         return;
+    }
     j->chunks[r->seq].reading = false;
     c = r->damaged ? open_blank(s, j, r)
                    : chunk_open(s, j, &r->ret, r->ret_recorded->data);
@@ -156,6 +168,10 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
         record_cancelled(s, j, c, c->seq);
     else if (r->damaged)
         record_damaged(s, j, c);
+    c->leases++; /* so that it stays until all have looked at it */
+    adopt_read(s, r->job, r->seq);
+    files_chunk_read(s, c);
+    c->leases--;
     chunk_list(s, c);
     chunk_release(s, c);
     job_settle(s, j);
@@ -289,6 +305,7 @@ void sched_loaded(struct sched *s, uint64_t next_row)
     struct job *j;
 
     s->next_row = next_row;
+    s->wait_until_ns = s->now + RESTART_WAIT_NS;
     TAILQ_FOREACH (j, &s->all, node)
         while (j->first_incomplete < j->row.chunks &&
                j->chunks[j->first_incomplete].visible == j->chunks[j->first_incomplete].n)
@@ -531,13 +548,8 @@ void job_cancel_more(struct sched *s, struct job *j)
             record_cancelled(s, j, info->open, j->cancel_seq);
         } else if (info->recorded == 0) {
             record_cancelled(s, j, NULL, j->cancel_seq);
-        } else if (info->recorded < info->n && !info->reading) {
-            struct fx_read_chunk *r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
-            r->job = j->row.id;
-            r->seq = j->cancel_seq;
-            r->first = info->first;
-            r->n = info->n;
-            info->reading = true;
+        } else if (info->recorded < info->n) {
+            job_read_chunk(s, j, j->cancel_seq);
         }
         j->cancel_seq++;
     }
@@ -556,4 +568,26 @@ void sched_cancel(struct sched *s, struct peer *p, const struct msg *m)
     }
     job_cancel(s, j, JOB_CANCELLED);
     send_accepted(s, p->id, j);
+    sched_answer(s, p->id, m->cancel.id);
+}
+
+void sched_pause(struct sched *s, struct peer *p, const struct msg *m)
+{
+    struct job *j = sched_job(s, m->pause.job);
+
+    if (!j || job_ended(j)) {
+        sched_error(s, p->id, j ? 1 : 9, m->pause.job, MSG_PAUSE,
+                    j ? "the job has ended" : "no such job", "");
+        return;
+    }
+    if (j->row.paused == m->pause.resume) {
+        j->row.paused = !m->pause.resume;
+        struct fx *fx = fx_add(s->g, FX_PAUSE);
+        fx->pause.job = j->row.id;
+        fx->pause.paused = j->row.paused;
+        for (uint32_t i = 0; i < j->row.chunks; i++)
+            if (j->chunks[i].open)
+                chunk_list(s, j->chunks[i].open);
+    }
+    sched_answer(s, p->id, m->pause.id);
 }

@@ -11,6 +11,50 @@ static void lease_free(struct sched *s, struct lease *l)
     free(l);
 }
 
+struct lease *lease_new(struct sched *s, struct sched_node *n, struct chunk *c,
+                        uint64_t id)
+{
+    struct lease *l = xcalloc(1, sizeof(*l));
+
+    l->id = id;
+    l->node = n;
+    l->chunk = c;
+    l->live = xcalloc(1, c->n / 8 + 1);
+    c->leases++;
+    if (!c->job->io)
+        n->cpu_leases++;
+    LIST_INSERT_HEAD(&n->leases, l, node_node);
+    HASH_ADD(hh, s->leases, id, sizeof(l->id), l);
+    return l;
+}
+
+void lease_take_task(struct lease *l, uint32_t index)
+{
+    struct chunk *c = l->chunk;
+
+    if (c->state[index] == TASK_WAITING)
+        c->waiting--;
+    c->state[index] = TASK_LEASED;
+    c->holders[index]++;
+    l->live[index / 8] |= BIT(index % 8);
+    l->n++;
+    l->left++;
+}
+
+void lease_give_end(struct sched *s, struct lease *l)
+{
+    struct chunk *c = l->chunk;
+    struct job *j = c->job;
+
+    j->leased += l->n;
+    j->owner->leased += l->n;
+    if (j->io)
+        l->node->io_tasks += l->n;
+    while (c->hint < c->n && c->state[c->hint] != TASK_WAITING)
+        c->hint++;
+    chunk_list(s, c);
+}
+
 void lease_end(struct sched *s, struct lease *l)
 {
     struct chunk *c = l->chunk;
@@ -87,7 +131,7 @@ void lease_done(struct sched *s, struct lease *l, uint32_t n)
 
 /* ---- giving ---- */
 
-static bool spec_known(struct sched_node *n, uint64_t job)
+bool lease_spec_known(struct sched_node *n, uint64_t job)
 {
     for (uint32_t i = 0; i < n->n_specs; i++)
         if (n->specs[i] == job)
@@ -119,41 +163,39 @@ struct shard {
     uint32_t n_ranges, n_tasks;
     uint32_t *lens;
     size_t bytes;
-    bool whole; /* one range: the body is a piece of the chunk's */
 };
 
-/* Takes up to max waiting tasks. One that has killed a mill goes alone. */
-static void shard_cut(struct sched *s, struct chunk *c, uint32_t max, uint8_t *live,
-                      struct shard *ret)
+static void shard_add(struct shard *sh, uint32_t task, uint32_t len)
 {
+    struct range *last = sh->n_ranges ? &sh->ranges[sh->n_ranges - 1] : NULL;
+
+    if (last && last->first + last->count == task)
+        last->count++;
+    else
+        sh->ranges[sh->n_ranges++] = (struct range){ task, 1 };
+    sh->lens[sh->n_tasks++] = len;
+    sh->bytes += len;
+}
+
+/* Takes up to max waiting tasks. One that has killed a mill goes alone. */
+static void shard_cut(struct sched *s, struct lease *l, uint32_t max, struct shard *ret)
+{
+    struct chunk *c = l->chunk;
     const uint32_t *lens = (const uint32_t *)c->lens->data;
-    uint32_t i = c->hint;
 
     *ret =
         (struct shard){ .ranges = arena_alloc(&s->g->arena, max * sizeof(struct range)),
                         .lens = arena_alloc(&s->g->arena, max * sizeof(uint32_t)) };
-    for (; i < c->n && ret->n_tasks < max; i++) {
+    for (uint32_t i = c->hint; i < c->n && ret->n_tasks < max; i++) {
         if (c->state[i] != TASK_WAITING)
             continue;
         if (c->deaths[i] && ret->n_tasks)
             break;
-        struct range *last = ret->n_ranges ? &ret->ranges[ret->n_ranges - 1] : NULL;
-        uint32_t task = (uint32_t)(c->first + i);
-        if (last && last->first + last->count == task)
-            last->count++;
-        else
-            ret->ranges[ret->n_ranges++] = (struct range){ task, 1 };
-        ret->lens[ret->n_tasks++] = lens[i];
-        ret->bytes += lens[i];
-        live[i / 8] |= BIT(i % 8);
-        c->state[i] = TASK_LEASED;
-        c->holders[i]++;
+        shard_add(ret, (uint32_t)(c->first + i), lens[i]);
+        lease_take_task(l, i);
         if (c->deaths[i])
             break;
     }
-    c->waiting -= ret->n_tasks;
-    while (c->hint < c->n && c->state[c->hint] != TASK_WAITING)
-        c->hint++;
 }
 
 static struct span shard_body(struct fx *fx, const struct chunk *c,
@@ -177,45 +219,37 @@ static struct span shard_body(struct fx *fx, const struct chunk *c,
     return blob_span(fx->send.body);
 }
 
+static void lease_say(struct sched *s, const struct lease *l, const struct shard *sh)
+{
+    struct sched_node *n = l->node;
+    const struct chunk *c = l->chunk;
+    struct fx *fx = sched_send_now(s, n->peer, MSG_LEASE);
+    struct msg_lease *m = &fx->send.msg.lease;
+
+    m->lease = l->id;
+    m->job = c->job->row.id;
+    m->chunk = c->seq;
+    memcpy(m->digest, c->digest, sizeof(m->digest));
+    if (!lease_spec_known(n, c->job->row.id))
+        m->spec = fx_keep(s->g, c->job->row.spec);
+    m->ranges = sh->ranges;
+    m->n_ranges = sh->n_ranges;
+    m->lens = sh->lens;
+    m->n_lens = sh->n_tasks;
+    m->task_timeout_ns = c->job->row.task_timeout_ns;
+    fx->send.msg.body = shard_body(fx, c, sh);
+    sched_peer(s, n->peer)->queued += sh->bytes;
+}
+
 static void lease_give(struct sched *s, struct sched_node *n, struct chunk *c)
 {
     struct job *j = c->job;
-    struct lease *l = xcalloc(1, sizeof(*l));
+    struct lease *l = lease_new(s, n, c, s->next_lease++);
     struct shard sh;
 
-    l->id = s->next_lease++;
-    l->node = n;
-    l->chunk = c;
-    l->live = xcalloc(1, c->n / 8 + 1);
-    shard_cut(s, c, shard_tasks(s, n, c), l->live, &sh);
-    l->n = l->left = sh.n_tasks;
-    c->leases++;
-    j->leased += sh.n_tasks;
-    j->owner->leased += sh.n_tasks;
-    if (j->io)
-        n->io_tasks += sh.n_tasks;
-    else
-        n->cpu_leases++;
-    LIST_INSERT_HEAD(&n->leases, l, node_node);
-    HASH_ADD(hh, s->leases, id, sizeof(l->id), l);
-
-    struct fx *fx = sched_send_now(s, n->peer, MSG_LEASE);
-    struct msg_lease *m = &fx->send.msg.lease;
-    m->lease = l->id;
-    m->job = j->row.id;
-    m->chunk = c->seq;
-    memcpy(m->digest, c->digest, sizeof(m->digest));
-    if (!spec_known(n, j->row.id))
-        m->spec = fx_keep(s->g, j->row.spec);
-    m->ranges = sh.ranges;
-    m->n_ranges = sh.n_ranges;
-    m->lens = sh.lens;
-    m->n_lens = sh.n_tasks;
-    m->task_timeout_ns = j->row.task_timeout_ns;
-    fx->send.msg.body = shard_body(fx, c, &sh);
-    struct peer *p = sched_peer(s, n->peer);
-    p->queued += sh.bytes;
-    chunk_list(s, c);
+    shard_cut(s, l, shard_tasks(s, n, c), &sh);
+    lease_say(s, l, &sh);
+    lease_give_end(s, l);
     job_open_chunks(s, j);
 }
 
@@ -240,7 +274,7 @@ static bool node_takes(struct sched *s, const struct sched_node *n, bool io)
 {
     const struct peer *p = n->peer ? sched_peer(s, n->peer) : NULL;
 
-    if (!p || n->draining || p->queued > PEER_QUEUED_MAX)
+    if (!p || !n->welcomed || n->draining || p->queued > PEER_QUEUED_MAX)
         return false;
     if (io)
         return n->io_slots && n->io_tasks < n->io_slots + n->io_slots / 4;
@@ -253,7 +287,7 @@ void lease_pump(struct sched *s)
     struct job *j;
     bool gave;
 
-    if (s->pressure || s->full || s->draining)
+    if (s->pressure || s->full || s->draining || node_awaited(s))
         return;
     do { /* one lease to each node in turn, so that none gets all */
         gave = false;

@@ -1,4 +1,5 @@
 /* Nodes: what they may run, who comes, comes back and goes. */
+#include "coordinator/dispatch.h"
 #include "coordinator/sched_state.h"
 
 /* May this node run this job? R18: decrypting needs one of its identities. */
@@ -22,7 +23,7 @@ bool job_placeable(struct sched *s, const struct job *j)
     if (j->spec.transform != TRANSFORM_DECRYPT)
         return true;
     TAILQ_FOREACH (n, &s->nodes, node)
-        if (node_fits(n, j))
+        if (n->peer && node_fits(n, j))
             return true;
     return false;
 }
@@ -38,7 +39,7 @@ static void tell_unplaceable(struct sched *s)
         if (j->spec.transform != TRANSFORM_DECRYPT || j->row.ended_wall_ns)
             continue;
         j->placeable = job_placeable(s, j);
-        if (j->placeable)
+        if (j->placeable || node_awaited(s))
             continue;
         LIST_FOREACH (f, &j->followers, job_node)
             sched_error(s, f->peer, 10, j->row.id, MSG_FOLLOW,
@@ -47,29 +48,7 @@ static void tell_unplaceable(struct sched *s)
     }
 }
 
-static bool holds(const struct msg_hello *h, uint64_t lease)
-{
-    for (uint32_t i = 0; i < h->n_held; i++)
-        if (h->held[i].lease == lease)
-            return true;
-    return false;
-}
-
-/* The same process over a new connection keeps the leases that both sides know of. */
-static void node_keeps(struct sched *s, struct sched_node *n, const struct msg_hello *h)
-{
-    struct lease *l, *tmp;
-
-    LIST_FOREACH_SAFE (l, &n->leases, node_node, tmp)
-        if (!holds(h, l->id))
-            lease_end(s, l);
-    for (uint32_t i = 0; i < h->n_held; i++) {
-        HASH_FIND(hh, s->leases, &h->held[i].lease, sizeof(uint64_t), l);
-        if (!l || l->node != n)
-            sched_send_now(s, n->peer, MSG_REVOKE)->send.msg.revoke.lease =
-                h->held[i].lease;
-    }
-}
+/* ---- coming and going ---- */
 
 static struct sched_node *node_by_name(struct sched *s, const char *name)
 {
@@ -81,45 +60,14 @@ static struct sched_node *node_by_name(struct sched *s, const char *name)
     return NULL;
 }
 
-void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
+static struct sched_node *node_new(struct sched *s, struct span name)
 {
-    const struct msg_hello *h = &m->hello;
-    struct sched_node *n = node_by_name(s, p->name);
-    bool same = n && memcmp(n->nonce, h->nonce, sizeof(n->nonce)) == 0;
+    struct sched_node *n = xcalloc(1, sizeof(*n));
 
-    if (n && !same && n->peer && n->peer != p->id) {
-        struct peer *old = sched_peer(s, n->peer);
-        if (old && s->now - old->heard_ns < s->config.silence_ns / 2) {
-            sched_error(s, p->id, 1, 0, MSG_HELLO,
-                        "another worker with this name is connected",
-                        "give each worker its own --name");
-            return;
-        }
-    }
-    if (!n) {
-        n = xcalloc(1, sizeof(*n));
-        n->name = xstrdup(p->name);
-        LIST_INIT(&n->leases);
-        TAILQ_INSERT_TAIL(&s->nodes, n, node);
-    }
-    if (n->peer && n->peer != p->id) {
-        struct peer *old = sched_peer(s, n->peer);
-        if (old)
-            old->node = NULL;
-    }
-    n->peer = p->id;
-    p->node = n;
-    n->cpu_slots = MAX(1u, h->cpu_slots);
-    n->io_slots = h->io_slots;
-    n->n_specs = 0;
-    memcpy(n->nonce, h->nonce, sizeof(n->nonce));
-    blob_unref(n->identities);
-    n->identities = blob_new(h->identities);
-    if (same)
-        node_keeps(s, n, h);
-    else
-        sched_node_lost(s, n);
-    tell_unplaceable(s);
+    n->name = span_dup(name);
+    LIST_INIT(&n->leases);
+    TAILQ_INSERT_TAIL(&s->nodes, n, node);
+    return n;
 }
 
 /* The job is gone: what the node was told of it and how fast it went there. */
@@ -137,7 +85,22 @@ void node_forget_job(struct sched_node *n, uint64_t job)
             n->specs[i] = n->specs[--n->n_specs];
 }
 
-void sched_node_lost(struct sched *s, struct sched_node *n)
+void node_free(struct sched *s, struct sched_node *n)
+{
+    struct pace *pace, *tmp;
+
+    HASH_ITER (hh, n->paces, pace, tmp) {
+        HASH_DEL(n->paces, pace);
+        free(pace);
+    }
+    TAILQ_REMOVE(&s->nodes, n, node);
+    blob_unref(n->identities);
+    free(n->specs);
+    free(n->name);
+    free(n);
+}
+
+static void leases_end(struct sched *s, struct sched_node *n)
 {
     struct lease *l;
 
@@ -145,14 +108,130 @@ void sched_node_lost(struct sched *s, struct sched_node *n)
         lease_end(s, l);
 }
 
+static void store(struct sched *s, const struct sched_node *n, bool gone)
+{
+    struct fx *fx = fx_add(s->g, FX_NODE);
+
+    fx->node_known.name = fx_keep(s->g, span_str(n->name));
+    fx->node_known.gone = gone;
+}
+
+void node_lost(struct sched *s, struct sched_node *n)
+{
+    adopt_drop(s, n);
+    leases_end(s, n);
+    store(s, n, true);
+    node_free(s, n);
+}
+
+void sched_load_node(struct sched *s, struct span name)
+{
+    node_new(s, name)->stored = true;
+}
+
+bool node_awaited(struct sched *s)
+{
+    struct sched_node *n;
+
+    if (s->now >= s->wait_until_ns)
+        return false;
+    TAILQ_FOREACH (n, &s->nodes, node)
+        if (!n->peer)
+            return true;
+    return false;
+}
+
+/* Those that did not come back after a restart. */
+void node_expire(struct sched *s)
+{
+    struct sched_node *n, *tmp;
+
+    if (s->now < s->config.silence_ns)
+        return;
+    TAILQ_FOREACH_SAFE (n, &s->nodes, node, tmp)
+        if (!n->peer)
+            node_lost(s, n);
+}
+
+static bool holds(const struct msg_hello *h, uint64_t lease)
+{
+    for (uint32_t i = 0; i < h->n_held; i++)
+        if (h->held[i].lease == lease)
+            return true;
+    return false;
+}
+
+/* A node of this name is connected, and was heard of just now. */
+static bool name_is_taken(struct sched *s, const struct sched_node *n,
+                          const struct peer *p, const struct msg_hello *h)
+{
+    const struct peer *old = n->peer && n->peer != p->id ? sched_peer(s, n->peer) : NULL;
+
+    return old && memcmp(n->nonce, h->nonce, sizeof(n->nonce)) != 0 &&
+           s->now - old->heard_ns < s->config.silence_ns / 2;
+}
+
+/* The node is at the end of this connection now, and as it says. */
+static void node_take(struct sched *s, struct sched_node *n, struct peer *p,
+                      const struct msg_hello *h)
+{
+    struct peer *old = n->peer && n->peer != p->id ? sched_peer(s, n->peer) : NULL;
+
+    if (old)
+        old->node = NULL;
+    n->peer = p->id;
+    p->node = n;
+    n->cpu_slots = MAX(1u, h->cpu_slots);
+    n->io_slots = h->io_slots;
+    n->n_specs = 0;
+    n->draining = h->draining;
+    n->welcomed = false;
+    memcpy(n->nonce, h->nonce, sizeof(n->nonce));
+    blob_unref(n->identities);
+    n->identities = blob_new(h->identities);
+    if (!n->stored)
+        store(s, n, false);
+    n->stored = true;
+}
+
+void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
+{
+    const struct msg_hello *h = &m->hello;
+    struct sched_node *n = node_by_name(s, p->name);
+    struct lease *l, *tmp;
+
+    if (n && name_is_taken(s, n, p, h)) {
+        sched_error(s, p->id, 1, 0, MSG_HELLO,
+                    "another worker with this name is connected",
+                    "give each worker its own --name");
+        return;
+    }
+    if (!n)
+        n = node_new(s, span_str(p->name));
+    if (memcmp(n->nonce, h->nonce, sizeof(n->nonce)) != 0)
+        files_forgotten(s, n->name);
+    node_take(s, n, p, h);
+    adopt_drop(s, n);
+    LIST_FOREACH_SAFE (l, &n->leases, node_node, tmp)
+        if (!holds(h, l->id))
+            lease_end(s, l);
+    adopt_held(s, n, h);
+    tell_unplaceable(s);
+}
+
+/* ---- draining ---- */
+
 void sched_drain_node(struct sched *s, struct peer *p, const struct msg *m)
 {
     AUTO_FREE char *name = span_dup(m->drain.node);
     struct sched_node *n = node_by_name(s, name);
 
-    if (!n) {
+    if (!n || !n->peer) {
         sched_error(s, p->id, 9, 0, MSG_DRAIN, "no such node", "tidemill node ls");
         return;
     }
-    n->draining = true;
+    n->draining = !m->drain.undo;
+    /* The node keeps it: it says so after a restart of this coordinator. */
+    sched_send(s, n->peer, MSG_DRAIN)->send.msg.drain.undo = m->drain.undo;
+    sched_answer(s, p->id, m->drain.id);
 }

@@ -80,7 +80,7 @@ static void gather_emit(struct sched *s, struct gather *g, struct job *j, uint32
             .chunk = seq,
             .pending = pending,
             .cursor = record_next_cursor(j),
-            .epoch = s->config.epoch.counter,
+            .epoch = l ? lease_epoch(l->id) : 0,
             .lease = l ? l->id : 0,
             .n = g->n,
             .tasks = blob_new(span_of(g->tasks, g->n * sizeof(uint32_t))),
@@ -135,6 +135,16 @@ static bool task_ends(struct sched *s, struct chunk *c, uint32_t index, uint8_t 
     return false;
 }
 
+/* An adopted lease is of an earlier epoch, whose nonce nobody keeps. */
+static bool of_epoch(const struct sched *s, const struct lease *l, const struct epoch *e)
+{
+    const struct epoch *now = &s->config.epoch;
+
+    return e->counter == lease_epoch(l->id) &&
+           (e->counter != now->counter ||
+            memcmp(e->nonce, now->nonce, sizeof(now->nonce)) == 0);
+}
+
 /* The lease a Done may speak for, or NULL: it is stale (R4). */
 static struct lease *done_lease(struct sched *s, const struct peer *p,
                                 const struct msg_done *d)
@@ -142,7 +152,7 @@ static struct lease *done_lease(struct sched *s, const struct peer *p,
     struct lease *l;
 
     HASH_FIND(hh, s->leases, &d->lease, sizeof(d->lease), l);
-    if (!l || l->node != p->node || d->epoch.counter != s->config.epoch.counter ||
+    if (!l || l->node != p->node || !of_epoch(s, l, &d->epoch) ||
         l->chunk->job->row.id != d->job || l->chunk->seq != d->chunk ||
         memcmp(l->chunk->digest, d->digest, WIRE_DIGEST_BYTES) != 0)
         return NULL;
@@ -213,14 +223,11 @@ void sched_batch_committed(struct sched *s, const struct batch_row *b)
 {
     struct job *j = sched_job(s, b->job);
     struct chunk *c = j ? j->chunks[b->chunk].open : NULL;
-    struct pending *p;
 
     if (!j)
         return;
     if (b->pending) {
-        TAILQ_FOREACH (p, &s->pending, node_entry)
-            if (p->row == b->row)
-                p->committed = true;
+        files_committed(s, b->row);
     } else {
         j->committed_cursor = b->cursor + b->n;
         follow_live(s, j, b);

@@ -20,10 +20,11 @@ enum {
     LEASES_PER_SLOT = 2, /* so that a slot never waits for the network */
     SHARD_FIRST = 16,    /* tasks of the first shard, before anything is measured */
 };
-#define SHARD_NS       (250 * NS_PER_MS)
-#define BACKOFF_NS     (1 * NS_PER_S)
-#define BACKOFF_MAX_NS (60 * NS_PER_S)
-#define TICK_NS        (1 * NS_PER_S)
+#define SHARD_NS        (250 * NS_PER_MS)
+#define BACKOFF_NS      (1 * NS_PER_S)
+#define BACKOFF_MAX_NS  (60 * NS_PER_S)
+#define TICK_NS         (1 * NS_PER_S)
+#define RESTART_WAIT_NS (2 * NS_PER_S)
 
 /* A task of an open chunk.
  *   WAITING -> LEASED -> RECORDED
@@ -98,7 +99,7 @@ struct job {
     uint32_t n_open;
     uint64_t leased, deferred, pending; /* tasks */
     uint64_t committed_cursor;
-    bool sealed, cancelling, listed, chunks_known;
+    bool sealed, cancelling, listed;
     uint32_t cancel_seq;
     enum job_state cancel_state; /* what it ends as */
     peer_id client;              /* who submits; 0 = gone */
@@ -132,7 +133,10 @@ struct pace {
 struct sched_node {
     char *name;
     uint8_t nonce[16];
-    peer_id peer; /* 0 = not connected */
+    peer_id peer;      /* 0 = not connected */
+    uint32_t adopting; /* leases it holds whose chunk is being read */
+    bool welcomed;     /* in this session: it takes leases */
+    bool stored;       /* it is waited for after a restart */
     uint32_t cpu_slots, io_slots;
     uint32_t cpu_leases, cpu_busy, io_busy;
     uint64_t io_tasks, done;
@@ -162,8 +166,18 @@ struct pending {
     struct blob *tasks;
     char *node;
     int64_t since_ns;
-    bool committed, told;
+    bool committed;
+    bool telling; /* its node has forgotten it: to be told to publish it (R8) */
     TAILQ_ENTRY(pending) node_entry;
+};
+
+/* A lease of an earlier epoch that a node still works on, until its chunk is read. */
+struct adoptee {
+    uint64_t lease, job;
+    struct sched_node *holder;
+    uint32_t chunk, n_ranges;
+    TAILQ_ENTRY(adoptee) adoptee_node;
+    struct range ranges[];
 };
 
 struct deferred {
@@ -182,6 +196,7 @@ struct sched {
     struct sched_config config;
     struct fx_group *g; /* of this turn */
     int64_t now, real_now, wall;
+    int64_t wait_until_ns; /* for the nodes of before a restart (R4) */
     struct peer *peers;
     TAILQ_HEAD(, sched_node) nodes;
     struct job *jobs, *jobs_by_key;
@@ -191,6 +206,7 @@ struct sched {
     struct lease *leases;
     struct follower *followers;
     TAILQ_HEAD(pending_list, pending) pending;
+    TAILQ_HEAD(, adoptee) adoptees;
     struct deferred *heap;
     size_t heap_n, heap_cap;
     struct tomb *tombs;
@@ -202,11 +218,25 @@ struct sched {
     bool pressure, full, draining, again;
 };
 
+/* Leases are not stored: the epoch's counter in the upper bits keeps ids unique (R4). */
+static inline uint64_t lease_epoch(uint64_t lease)
+{
+    return lease >> 32;
+}
+
+static inline bool job_ended(const struct job *j)
+{
+    return j->row.state == JOB_DONE || j->row.state == JOB_CANCELLED ||
+           j->row.state == JOB_ABANDONED;
+}
+
 /* sched.c: effects and lookups */
 struct fx *sched_send(struct sched *s, peer_id peer, enum msg_type type);
 struct fx *sched_send_now(struct sched *s, peer_id peer, enum msg_type type);
 void sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
                  enum msg_type about, const char *text, const char *hint);
+/* To an order with an id that is not 0: it was carried out. */
+void sched_answer(struct sched *s, peer_id peer, uint32_t id);
 struct job *sched_job(struct sched *s, uint64_t id);
 struct peer *sched_peer(struct sched *s, peer_id id);
 uint32_t sched_random(struct sched *s);
@@ -218,6 +248,7 @@ void chunk_release(struct sched *s, struct chunk *c); /* frees it when nothing n
 void chunk_list(struct sched *s, struct chunk *c);    /* in or out of job->ready */
 void job_settle(struct sched *s, struct job *j);      /* ends it when all is recorded */
 void job_open_chunks(struct sched *s, struct job *j);
+void job_read_chunk(struct sched *s, struct job *j, uint32_t seq); /* unless it is read */
 void job_cancel(struct sched *s, struct job *j, enum job_state as);
 void job_cancel_more(struct sched *s, struct job *j);
 void job_client_gone(struct sched *s, struct job *j);
@@ -225,6 +256,7 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m);
 void sched_chunk(struct sched *s, struct peer *p, const struct msg *m);
 void sched_seal(struct sched *s, struct peer *p, const struct msg *m);
 void sched_cancel(struct sched *s, struct peer *p, const struct msg *m);
+void sched_pause(struct sched *s, struct peer *p, const struct msg *m);
 void sched_chunk_committed(struct sched *s, const struct chunk_row *row);
 void sched_chunk_read(struct sched *s, struct fx_read_chunk *r);
 void sched_free_job(struct sched *s, struct job *j);
@@ -247,6 +279,10 @@ void task_wait(struct chunk *c, uint32_t index);
 
 /* sched_files.c: won tasks whose files are not in place yet (R8) */
 void files_wait(struct sched *s, const struct batch_row *b);
+void files_tell(struct sched *s, struct sched_node *n);  /* what it has forgotten */
+void files_forgotten(struct sched *s, const char *node); /* it is another process now */
+void files_chunk_read(struct sched *s, struct chunk *c);
+void files_committed(struct sched *s, uint64_t row);
 bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t task);
 void files_expire(struct sched *s);
 void files_free(struct sched *s);
@@ -255,15 +291,30 @@ void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32
 
 /* sched_node.c */
 void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m);
-void sched_node_lost(struct sched *s, struct sched_node *n);
 void node_forget_job(struct sched_node *n, uint64_t job);
+/* It is not connected any more: its leases end, and it is forgotten. */
+void node_lost(struct sched *s, struct sched_node *n);
+void node_free(struct sched *s, struct sched_node *n);
+/* Nodes of before a restart are still to come. */
+bool node_awaited(struct sched *s);
+void node_expire(struct sched *s);
 void sched_drain_node(struct sched *s, struct peer *p, const struct msg *m);
+
+/* sched_adopt.c: leases of before a restart (R4) */
+void adopt_held(struct sched *s, struct sched_node *n, const struct msg_hello *h);
+void adopt_read(struct sched *s, uint64_t job, uint32_t seq); /* its chunk is there */
+void adopt_drop(struct sched *s, struct sched_node *n);
 bool node_fits(const struct sched_node *n, const struct job *j);
 bool job_placeable(struct sched *s, const struct job *j);
 
 /* sched_lease.c */
-void lease_end(struct sched *s, struct lease *l);   /* what it owes is waiting again */
-void lease_end_job(struct sched *s, struct job *j); /* all of a job's */
+void lease_end(struct sched *s, struct lease *l); /* what it owes is waiting again */
+bool lease_spec_known(struct sched_node *n, uint64_t job); /* and it is from now on */
+struct lease *lease_new(struct sched *s, struct sched_node *n, struct chunk *c,
+                        uint64_t id);
+void lease_take_task(struct lease *l, uint32_t index); /* waiting -> leased */
+void lease_give_end(struct sched *s, struct lease *l); /* all its tasks are taken */
+void lease_end_job(struct sched *s, struct job *j);    /* all of a job's */
 void lease_pump(struct sched *s);
 void lease_done(struct sched *s, struct lease *l, uint32_t n);
 

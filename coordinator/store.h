@@ -31,7 +31,8 @@ struct store_load_events {
     void (*chunk)(void *arg, const struct chunk_row *row, uint32_t recorded);
     void (*pending)(void *arg, const struct batch_row *row); /* without values */
     void (*removed)(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES]);
-    void (*run)(void *arg, int64_t ns); /* the last FX_RUN */
+    void (*run)(void *arg, int64_t ns);        /* the last FX_RUN */
+    void (*node)(void *arg, struct span name); /* it was there at the end */
 };
 /* *ret_next_row: above every batch row there is. */
 int store_load(struct store *s, const struct store_load_events *ev, void *arg,

@@ -8,10 +8,11 @@ static const char schema[] =
     "CREATE TABLE job(id INTEGER PRIMARY KEY, key BLOB UNIQUE, spec BLOB, name BLOB,"
     " owner BLOB, priority INT, retries INT, task_timeout INT, deadline INT,"
     " detached INT, created INT, ended INT, state INT, chunks INT, tasks INT, ok INT,"
-    " failed INT, poison INT, cancelled INT, digest BLOB, ended_run INT);"
+    " failed INT, poison INT, cancelled INT, digest BLOB, ended_run INT, paused INT);"
     /* Keys of removed jobs; rows: chunks and batches of it may be left. */
     "CREATE TABLE removed(id INTEGER PRIMARY KEY, key BLOB, rows INT);"
     "CREATE INDEX removed_rows ON removed(id) WHERE rows = 1;"
+    "CREATE TABLE node(node BLOB PRIMARY KEY) WITHOUT ROWID;"
     "CREATE TABLE chunk(id INTEGER PRIMARY KEY, job INT, seq INT, first INT, n INT,"
     " digest BLOB, lens BLOB, body BLOB, UNIQUE(job, seq));"
     "CREATE TABLE batch(row INTEGER PRIMARY KEY, job INT, chunk INT, cursor INT,"
@@ -178,6 +179,7 @@ void job_row_take(sqlite3_stmt *st, struct job_row *r)
         .poison = column_u64(st, 17),
         .cancelled = column_u64(st, 18),
         .ended_run_ns = sqlite3_column_int64(st, 20),
+        .paused = sqlite3_column_int(st, 21),
     };
     struct span key = column_span(st, 1);
     if (key.len == sizeof(r->key))
@@ -317,6 +319,13 @@ static int load_run(struct loading *l, sqlite3_stmt *st, struct err *err)
     return 0;
 }
 
+static int load_node(struct loading *l, sqlite3_stmt *st, struct err *err)
+{
+    (void)err;
+    l->ev->node(l->arg, column_span(st, 0));
+    return 0;
+}
+
 static int check_known(const struct loading *l, struct err *err)
 {
     for (size_t i = 0; i < l->n; i++) {
@@ -348,6 +357,7 @@ static int load_all(struct sql *q, struct loading *l, struct err *err)
           load_pending },
         { "SELECT id, key FROM removed ORDER BY id", load_removed },
         { "SELECT v FROM meta WHERE k = 'run'", load_run },
+        { "SELECT node FROM node ORDER BY node", load_node },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

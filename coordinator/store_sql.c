@@ -12,7 +12,7 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_JOB] = "INSERT INTO job(" JOB_COLUMNS ")"
-               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0)",
+               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0,0)",
     [ST_CHUNK] = "INSERT INTO chunk(job, seq, first, n, digest, lens, body)"
                  " VALUES(?,?,?,?,?,?,?)",
     [ST_GROW] = "UPDATE job SET chunks = chunks + 1, tasks = tasks + ? WHERE id = ?",
@@ -36,6 +36,9 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_TRIM_CHUNK] =
         "DELETE FROM chunk WHERE id = (SELECT id FROM chunk WHERE job = ? LIMIT 1)",
     [ST_TRIMMED] = "UPDATE removed SET rows = 0 WHERE id = ?",
+    [ST_PAUSE] = "UPDATE job SET paused = ? WHERE id = ?",
+    [ST_NODE] = "INSERT OR IGNORE INTO node VALUES(?)",
+    [ST_NODE_GONE] = "DELETE FROM node WHERE node = ?",
     [ST_READ_CHUNK] =
         "SELECT first, n, digest, lens, body FROM chunk WHERE job = ? AND seq = ?",
     [ST_READ_RECORDED] = "SELECT tasks FROM batch WHERE job = ? AND chunk = ?",
@@ -254,12 +257,25 @@ static int save_run(struct sql *q, const struct fx *fx)
     return sql_run(BOUND(q, ST_RUN, fx->run.ns));
 }
 
+static int save_pause(struct sql *q, const struct fx *fx)
+{
+    return sql_run(BOUND(q, ST_PAUSE, fx->pause.paused, (int64_t)fx->pause.job));
+}
+
+static int save_node(struct sql *q, const struct fx *fx)
+{
+    sqlite3_stmt *st = q->st[fx->node_known.gone ? ST_NODE_GONE : ST_NODE];
+
+    bind_span(st, 1, fx->node_known.name);
+    return sql_run(st);
+}
+
 enum sql_result sql_save(struct sql *q, const struct fx *fx, struct err *err)
 {
     static int (*const save[])(struct sql * q, const struct fx *fx) = {
         [FX_JOB] = save_job,     [FX_CHUNK] = save_chunk, [FX_STATE] = save_state,
         [FX_BATCH] = save_batch, [FX_SHOW] = save_show,   [FX_REMOVE] = save_remove,
-        [FX_RUN] = save_run,
+        [FX_RUN] = save_run,     [FX_PAUSE] = save_pause, [FX_NODE] = save_node,
     };
 
     return sql_result_of(q, save[fx->type](q, fx), err, "save");

@@ -28,6 +28,9 @@ enum stmt {
     ST_TRIM_BATCH,
     ST_TRIM_CHUNK,
     ST_TRIMMED,
+    ST_PAUSE,
+    ST_NODE,
+    ST_NODE_GONE,
     ST_READ_CHUNK,
     ST_READ_RECORDED,
     ST_READ_FROM,
@@ -79,7 +82,7 @@ void digest_batch_rest(struct span statuses, struct span lens, struct span value
 #define JOB_COLUMNS                                                                      \
     "id, key, spec, name, owner, priority, retries, task_timeout, deadline, detached,"   \
     " created, ended, state, chunks, tasks, ok, failed, poison, cancelled, digest,"      \
-    " ended_run"
+    " ended_run, paused"
 void job_row_take(sqlite3_stmt *st, struct job_row *ret); /* spans: as column_span */
 /* The row's digest fits what stands in it. */
 bool job_row_whole(sqlite3_stmt *st, const struct job_row *row);

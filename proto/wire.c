@@ -25,6 +25,7 @@ union any {
     Tidemill__Revoke revoke;
     Tidemill__Credit credit;
     Tidemill__Remove remove;
+    Tidemill__Pause pause;
 };
 
 /* What decoding one message needs. */
@@ -121,6 +122,22 @@ static int batch(struct in *in, size_t n, const uint32_t *tasks,
     return 0;
 }
 
+/* Ranges are pairs, of a chunk's tasks at most. */
+static int ranges(struct in *in, size_t n, const uint32_t *pairs, uint64_t *ret_tasks)
+{
+    uint64_t tasks = 0;
+
+    if (n % 2 || n / 2 > WIRE_CHUNK_TASKS_MAX)
+        return bad(in, "ranges");
+    for (size_t i = 1; i < n; i += 2)
+        tasks += pairs[i];
+    if (tasks > WIRE_CHUNK_TASKS_MAX)
+        return bad(in, "ranges");
+    if (ret_tasks)
+        *ret_tasks = tasks;
+    return 0;
+}
+
 /* ---- one pair of functions a message ---- */
 
 static void put_hello(const struct msg *m, union any *a)
@@ -135,7 +152,8 @@ static void put_hello(const struct msg *m, union any *a)
         held[i].job = h->held[i].job;
         held[i].chunk = h->held[i].chunk;
         held[i].digest = bytes(h->held[i].digest, WIRE_DIGEST_BYTES);
-        LIST(held[i].n_tasks, held[i].tasks, h->held[i].n_tasks, h->held[i].tasks);
+        LIST(held[i].n_ranges, held[i].ranges, h->held[i].n_ranges * 2,
+             h->held[i].ranges);
         list[i] = &held[i];
     }
     list[h->n_held] = held; /* kept for freeing */
@@ -151,6 +169,7 @@ static void put_hello(const struct msg *m, union any *a)
     a->hello.nonce = bytes(h->nonce, 16);
     a->hello.pid = h->pid;
     a->hello.identities = bytes_of(h->identities);
+    a->hello.draining = h->draining;
     LIST(a->hello.n_held, a->hello.held, h->n_held, list);
 }
 
@@ -172,9 +191,9 @@ static int take_hello(struct in *in)
         held[i] = (struct held_lease){ .lease = from->lease,
                                        .job = from->job,
                                        .chunk = from->chunk,
-                                       .tasks = from->tasks,
-                                       .n_tasks = (uint32_t)from->n_tasks };
-        if (from->n_tasks > WIRE_CHUNK_TASKS_MAX ||
+                                       .ranges = (const struct range *)from->ranges,
+                                       .n_ranges = (uint32_t)(from->n_ranges / 2) };
+        if (ranges(in, from->n_ranges, from->ranges, NULL) < 0 ||
             fixed(in, from->digest, held[i].digest, "digest") < 0)
             return bad(in, "lease");
     }
@@ -184,6 +203,7 @@ static int take_hello(struct in *in)
     r->cpu_slots = h->cpu_slots;
     r->io_slots = h->io_slots;
     r->pid = h->pid;
+    r->draining = h->draining;
     r->held = held;
     r->n_held = (uint32_t)h->n_held;
     if (epoch(in, h->epoch_counter, h->epoch_nonce, &r->epoch) < 0 ||
@@ -375,12 +395,9 @@ static int take_lease(struct in *in)
                              .task_timeout_ns = MAX(0, l->task_timeout_ns),
                              .publish = l->publish,
                              .attempt_epoch = l->attempt_epoch };
-    if (l->n_ranges % 2 || l->n_ranges / 2 > WIRE_CHUNK_TASKS_MAX ||
-        l->n_lens > WIRE_CHUNK_TASKS_MAX)
-        return bad(in, "ranges");
-    for (uint32_t i = 0; i < r->n_ranges; i++)
-        tasks += r->ranges[i].count;
-    if (tasks != r->n_lens)
+    if (ranges(in, l->n_ranges, l->ranges, &tasks) < 0)
+        return -1;
+    if (tasks != l->n_lens)
         return bad(in, "ranges");
     if (fixed(in, l->digest, r->digest, "digest") < 0 ||
         text(in, l->spec, WIRE_SPEC_BYTES_MAX, &r->spec, "spec") < 0)
@@ -561,11 +578,28 @@ static void put_cancel(const struct msg *m, union any *a)
 {
     tidemill__cancel__init(&a->cancel);
     a->cancel.job = m->cancel.job;
+    a->cancel.id = m->cancel.id;
 }
 
 static int take_cancel(struct in *in)
 {
-    in->m->cancel.job = in->e->cancel->job;
+    in->m->cancel = (struct msg_cancel){ in->e->cancel->job, in->e->cancel->id };
+    return 0;
+}
+
+static void put_pause(const struct msg *m, union any *a)
+{
+    tidemill__pause__init(&a->pause);
+    a->pause.job = m->pause.job;
+    a->pause.resume = m->pause.resume;
+    a->pause.id = m->pause.id;
+}
+
+static int take_pause(struct in *in)
+{
+    const Tidemill__Pause *p = in->e->pause;
+
+    in->m->pause = (struct msg_pause){ p->job, p->resume, p->id };
     return 0;
 }
 
@@ -585,10 +619,14 @@ static void put_drain(const struct msg *m, union any *a)
 {
     tidemill__drain__init(&a->drain);
     a->drain.node = bytes_of(m->drain.node);
+    a->drain.undo = m->drain.undo;
+    a->drain.id = m->drain.id;
 }
 
 static int take_drain(struct in *in)
 {
+    in->m->drain.undo = in->e->drain->undo;
+    in->m->drain.id = in->e->drain->id;
     return text(in, in->e->drain->node, WIRE_TEXT_MAX, &in->m->drain.node, "node");
 }
 
@@ -699,6 +737,7 @@ static const struct {
     [MSG_REVOKE] = { "Revoke", put_revoke, take_revoke },
     [MSG_CREDIT] = { "Credit", put_credit, take_credit },
     [MSG_REMOVE] = { "Remove", put_remove, take_remove },
+    [MSG_PAUSE] = { "Pause", put_pause, take_pause },
 };
 /* A payload's field number is 16 + its type: the oneof's case and the type must agree. */
 enum { PAYLOAD_FIELD_BASE = 16 };

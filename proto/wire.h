@@ -48,6 +48,7 @@ enum msg_type {
     MSG_REVOKE,
     MSG_CREDIT,
     MSG_REMOVE,
+    MSG_PAUSE,
     MSG_TYPE_COUNT
 };
 const char *msg_type_name(enum msg_type t); /* "Hello" ... ; "?" if unknown */
@@ -84,8 +85,8 @@ struct task_batch {
 struct held_lease {
     uint64_t lease, job;
     uint32_t chunk;
-    const uint32_t *tasks;
-    uint32_t n_tasks;
+    const struct range *ranges; /* as in its Lease */
+    uint32_t n_ranges;
     uint8_t digest[WIRE_DIGEST_BYTES];
 };
 struct msg_hello {
@@ -100,6 +101,7 @@ struct msg_hello {
     uint32_t pid;
     struct span
         identities; /* worker: recipients of the identities it holds, '\n' between */
+    bool draining;  /* worker: it was told to take no new work */
 };
 struct msg_welcome {
     uint32_t version;
@@ -201,14 +203,24 @@ struct msg_results {
     enum job_state state;
     struct msg_job_counts counts;
 };
+/* Cancel, Pause and Drain with an id that is not 0 are answered by Answer without rows.
+ */
 struct msg_cancel {
     uint64_t job;
+    uint32_t id;
+};
+struct msg_pause {
+    uint64_t job;
+    bool resume;
+    uint32_t id;
 };
 struct msg_remove {
     uint64_t job;
 }; /* an ended job, with its inputs and results */
 struct msg_drain {
-    struct span node;
+    struct span node; /* to a worker: empty */
+    bool undo;
+    uint32_t id;
 };
 /* what: "jobs", "job", "nodes", "status"; Answer's body: array of msgpack maps. */
 struct msg_query {
@@ -260,6 +272,7 @@ struct msg {
         struct msg_revoke revoke;
         struct msg_credit credit;
         struct msg_remove remove;
+        struct msg_pause pause;
     };
 };
 

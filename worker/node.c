@@ -6,7 +6,13 @@
 #include "base/crypto.h"
 #include "base/log.h"
 
-enum { BEAT_DEFAULT_MS = 2000, SILENCE_DEFAULT_MS = 10000, THREAD_QUEUE = 4096 };
+enum {
+    BEAT_DEFAULT_MS = 2000,
+    SILENCE_DEFAULT_MS = 10000,
+    THREAD_QUEUE = 4096,
+    HELD_RANGES_MAX =
+        64 * 1024, /* in one Hello: they fit a frame; more are not adopted */
+};
 
 /* ---- leases ---- */
 
@@ -23,6 +29,7 @@ void lease_unref(struct node_lease *l)
     if (--l->refs)
         return;
     free(l->tasks);
+    free(l->ranges);
     free(l->body);
     free(l);
 }
@@ -62,6 +69,9 @@ struct node_lease *lease_new(struct node *n, struct node_job *job, const struct 
     l->tasks = xcalloc(l->n + 1, 3 * sizeof(uint32_t));
     l->lens = l->tasks + l->n;
     l->offsets = l->lens + l->n;
+    l->n_ranges = w->n_ranges;
+    l->ranges = xcalloc(l->n_ranges + 1, sizeof(*l->ranges));
+    memcpy(l->ranges, w->ranges, l->n_ranges * sizeof(*l->ranges));
     for (uint32_t r = 0; r < w->n_ranges; r++)
         for (uint32_t i = 0; i < w->ranges[r].count; i++)
             l->tasks[at++] = w->ranges[r].first + i;
@@ -146,15 +156,12 @@ static void say(struct node *n, struct msg *m)
     link_send(n->link, 0, m);
 }
 
-static void give_back(struct node *n, uint64_t lease, uint64_t job, uint32_t chunk,
-                      const uint8_t *digest)
+/* What it still owes is for others. */
+static void give_back(struct node *n, const struct msg_done *of)
 {
-    struct msg m = { .type = MSG_DONE };
+    struct msg m = { .type = MSG_DONE, .done = *of };
 
-    m.done =
-        (struct msg_done){ .lease = lease, .job = job, .chunk = chunk, .last = true };
-    m.done.epoch = n->epoch;
-    memcpy(m.done.digest, digest, WIRE_DIGEST_BYTES);
+    m.done.last = true;
     say(n, &m);
 }
 
@@ -173,7 +180,12 @@ static void on_lease(struct node *n, const struct msg *m)
     j = job_of(n, &m->lease, &err);
     if (!j) {
         log_error("lease_refused", "why=\"%s\"", err.text);
-        give_back(n, m->lease.lease, m->lease.job, m->lease.chunk, m->lease.digest);
+        struct msg_done of = { .lease = m->lease.lease,
+                               .job = m->lease.job,
+                               .chunk = m->lease.chunk,
+                               .epoch = n->epoch };
+        memcpy(of.digest, m->lease.digest, WIRE_DIGEST_BYTES);
+        give_back(n, &of);
         return;
     }
     l = lease_new(n, j, m);
@@ -257,21 +269,50 @@ static const struct procpool_events pool_events = { on_result, on_run_end, on_ro
 
 /* ---- the session ---- */
 
+/* What is listed in one Hello. */
+struct held {
+    struct held_lease *list;
+    uint32_t n;
+    size_t ranges;
+};
+
+static void hold(struct node *n, struct held *h, struct node_lease *l)
+{
+    if (l->revoked || l->hello == n->hellos || h->n == WIRE_LIST_MAX ||
+        h->ranges + l->n_ranges > HELD_RANGES_MAX)
+        return;
+    l->hello = n->hellos;
+    h->ranges += l->n_ranges;
+    h->list[h->n] = (struct held_lease){ .lease = l->id,
+                                         .job = l->job->id,
+                                         .chunk = l->chunk,
+                                         .ranges = l->ranges,
+                                         .n_ranges = l->n_ranges };
+    memcpy(h->list[h->n].digest, l->digest, WIRE_DIGEST_BYTES);
+    h->n++;
+}
+
+/* Leases under way, and those whose results are not answered yet. */
+static void hold_all(struct node *n, struct held *h)
+{
+    struct node_lease *l;
+    struct batch *b;
+
+    n->hellos++;
+    h->list = xcalloc(WIRE_LIST_MAX, sizeof(*h->list));
+    for (l = n->leases; l; l = l->hh.next)
+        hold(n, h, l);
+    TAILQ_FOREACH (b, &n->batches, node_entry)
+        if (b->state <= BATCH_SENT)
+            hold(n, h, b->lease);
+}
+
 static void hello(struct node *n)
 {
     struct msg m = { .type = MSG_HELLO };
-    uint32_t count = HASH_COUNT(n->leases), i = 0;
-    struct held_lease *held = xcalloc(count + 1, sizeof(*held));
-    struct node_lease *l;
+    struct held held = { 0 };
 
-    for (l = n->leases; l && i < WIRE_LIST_MAX; l = l->hh.next) {
-        if (l->revoked)
-            continue;
-        held[i] =
-            (struct held_lease){ .lease = l->id, .job = l->job->id, .chunk = l->chunk };
-        memcpy(held[i].digest, l->digest, WIRE_DIGEST_BYTES);
-        i++;
-    }
+    hold_all(n, &held);
     m.hello = (struct msg_hello){ .role = ROLE_WORKER,
                                   .version_min = WIRE_VERSION,
                                   .version_max = WIRE_VERSION,
@@ -279,14 +320,15 @@ static void hello(struct node *n)
                                   .name = span_str(n->config.name),
                                   .cpu_slots = n->config.procs,
                                   .io_slots = n->config.coroutines,
-                                  .held = held,
-                                  .n_held = i,
+                                  .held = held.list,
+                                  .n_held = held.n,
                                   .pid = (uint32_t)getpid(),
-                                  .identities = n->config.recipients };
+                                  .identities = n->config.recipients,
+                                  .draining = n->draining };
     memcpy(m.hello.nonce, n->nonce, sizeof(n->nonce));
     n->welcomed = false;
     say(n, &m);
-    free(held);
+    free(held.list);
 }
 
 static void stop_with(struct node *n, uint32_t code, struct span text, struct span hint)
@@ -310,11 +352,6 @@ static void on_welcome(struct node *n, const struct msg *m)
         stop_with(n, 1, SPAN_LIT("the coordinator runs on an old copy of its state"),
                   SPAN_LIT("start the one with the newest state, then this worker"));
         return;
-    }
-    if (known && w->epoch.counter > n->epoch.counter) {
-        struct node_lease *l, *tmp;
-        HASH_ITER (hh, n->leases, l, tmp)
-            lease_revoke(l);
     }
     n->epoch = w->epoch;
     n->session = w->session;
@@ -358,6 +395,9 @@ static void on_message(void *arg, peer_id peer, const struct msg *m)
         break;
     case MSG_REVOKE:
         on_revoke(n, m);
+        break;
+    case MSG_DRAIN:
+        n->draining = !m->drain.undo; /* the coordinator's next life hears it in Hello */
         break;
     case MSG_ERROR:
         on_error(n, m);
@@ -464,7 +504,11 @@ void node_stop(struct node *n)
     n->stopping = true;
     batch_flush_due(n, true);
     HASH_ITER (hh, n->leases, l, tmp) {
-        give_back(n, l->id, l->job->id, l->chunk, l->digest);
+        struct msg_done of = {
+            .lease = l->id, .job = l->job->id, .chunk = l->chunk, .epoch = l->epoch
+        };
+        memcpy(of.digest, l->digest, WIRE_DIGEST_BYTES);
+        give_back(n, &of);
         lease_revoke(l);
     }
     loop_stop(n->loop);

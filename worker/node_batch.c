@@ -390,6 +390,10 @@ void batch_republish(struct node *n, const struct msg *m)
         log_error("publish_refused", "why=\"%s\"", err.text);
         return;
     }
+    TAILQ_FOREACH (b, &n->batches, node_entry)
+        if (b->lease->id == m->lease.lease && m->lease.n_ranges &&
+            contains(numbers(&b->tasks), b->n, m->lease.ranges[0].first))
+            return; /* it is known here, and on its way */
     l = lease_new(n, j, m);
     l->epoch.counter = m->lease.attempt_epoch;
     b = batch_of(l);

@@ -37,6 +37,9 @@ struct node_lease {
     struct node_job *job;
     struct epoch epoch;      /* in which it was given */
     uint32_t chunk, n, left; /* left: tasks whose result is not in a batch yet */
+    struct range *ranges;    /* its tasks, as they were given */
+    uint32_t n_ranges;
+    uint64_t hello; /* the last Hello that listed it */
     uint8_t digest[WIRE_DIGEST_BYTES];
     int64_t task_timeout_ns;
     uint32_t *tasks, *lens, *offsets;
@@ -88,8 +91,8 @@ struct node {
     struct files_roots *roots;
     uint8_t nonce[16];
     struct epoch epoch; /* counter 0: none seen yet */
-    uint64_t session;
-    bool welcomed, stopping;
+    uint64_t session, hellos;
+    bool welcomed, stopping, draining;
     int64_t heard_ns, silence_ns, beat_ns;
     struct loop_timer *beat, *flush;
     struct node_job *jobs;

@@ -40,8 +40,8 @@ static void check(const struct msg *m)
     }
     if (m->type == MSG_HELLO)
         for (uint32_t i = 0; i < m->hello.n_held; i++)
-            fuzz_touch(span_of(m->hello.held[i].tasks,
-                               m->hello.held[i].n_tasks * sizeof(uint32_t)));
+            fuzz_touch(span_of(m->hello.held[i].ranges,
+                               m->hello.held[i].n_ranges * sizeof(struct range)));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -69,8 +69,12 @@ static inline void on_run(void *arg, int64_t ns)
 {
     ((struct fixture *)arg)->run_ns = ns;
 }
-static const struct store_load_events loads = { on_job, on_chunk, on_pending, on_removed,
-                                                on_run };
+static inline void on_node(void *arg, struct span name)
+{
+    (void)arg, (void)name;
+}
+static const struct store_load_events loads = { on_job,     on_chunk, on_pending,
+                                                on_removed, on_run,   on_node };
 
 static inline void open_store(struct fixture *f)
 {

@@ -16,7 +16,7 @@ static const uint32_t lens[] = { 3, 0, 2 };
     } /* as a constant: a const struct is none */
 static const struct range ranges[] = { { 5, 2 }, { 9, 1 } };
 static const uint64_t leases[] = { 1, 1ull << 40 };
-static const struct held_lease held[] = { { 1, 2, 3, tasks, 3, { 1 } },
+static const struct held_lease held[] = { { 1, 2, 3, ranges, 2, { 1 } },
                                           { 4, 5, 6, NULL, 0, { 2 } } };
 
 static const struct msg samples[] = {
@@ -32,7 +32,8 @@ static const struct msg samples[] = {
                  held,
                  2,
                  8,
-                 SPAN_LIT("age1x") } },
+                 SPAN_LIT("age1x"),
+                 true } },
     { .type = MSG_WELCOME, .welcome = { 1, { 2, { 3 } }, 4, 5, 6, 7, 8, 9, 10, 11 } },
     { .type = MSG_BEAT, .beat = { 1, 2, 3, leases, 2 } },
     { .type = MSG_SUBMIT,
@@ -65,15 +66,16 @@ static const struct msg samples[] = {
                    true,
                    JOB_DONE,
                    { 1, 2, 3, 4, 5, 6 } } },
-    { .type = MSG_CANCEL, .cancel = { 1ull << 50 } },
     { .type = MSG_REMOVE, .remove = { 1ull << 51 } },
-    { .type = MSG_DRAIN, .drain = { SPAN_LIT("node") } },
+    { .type = MSG_CANCEL, .cancel = { 1ull << 50, 3 } },
+    { .type = MSG_DRAIN, .drain = { SPAN_LIT("node"), true, 4 } },
     { .type = MSG_QUERY, .query = { 1, SPAN_LIT("jobs"), 2 } },
     { .type = MSG_ANSWER, .body = SPAN_LIT("rows"), .answer = { 1, 2, true } },
     { .type = MSG_ERROR,
       .error = { 9, SPAN_LIT("text"), SPAN_LIT("hint"), 3, MSG_FOLLOW } },
     { .type = MSG_REVOKE, .revoke = { 1, 2 } },
     { .type = MSG_CREDIT, .credit = { 1, 2 } },
+    { .type = MSG_PAUSE, .pause = { 1, true, 2 } },
 };
 
 /* Decoded and encoded again, every message gives the same bytes. */
