@@ -278,19 +278,29 @@ int tm_job_status(struct tm_job *job, struct tm_job_status *ret, struct tm_error
  * that is followed (read it to its end instead). */
 int tm_job_wait(struct tm_job *job, int64_t timeout_ns, struct tm_job_status *ret,
                 struct tm_error *err);
-/* What was submitted, asked of the coordinator; what it points to lives as long as job.
- */
+/* What was submitted, with its key, asked of the coordinator; what it points to lives as
+ * long as job. */
 int tm_job_describe(struct tm_job *job, struct tm_job_spec *ret, struct tm_error *err);
 
 /* ---- operating ---- */
 
-/* Stops a job: what is not recorded yet ends as cancelled. Returns when it was sent. */
+/* Each returns when the coordinator has it on disk, or has refused it: code 9 when there
+ * is no such job or node. TM_AGAIN (after tm_interrupt): it may have been done or not. */
+
+/* Stops a job: what is not recorded yet ends as cancelled. Nothing is done to a job that
+ * has ended. */
 int tm_cancel(struct tm *tm, uint64_t job_id, struct tm_error *err);
-/* Deletes an ended job with its inputs and results, and returns when it is gone. Its key
- * is never a new job's. */
+/* A paused job starts no more tasks until it is resumed; those that run end as they
+ * would. A job that has ended is refused. */
+int tm_pause(struct tm *tm, uint64_t job_id, struct tm_error *err);
+int tm_resume(struct tm *tm, uint64_t job_id, struct tm_error *err);
+/* Deletes an ended job with its inputs and results. Its key is never a new job's. */
 int tm_remove(struct tm *tm, uint64_t job_id, struct tm_error *err);
-/* A node gets no new work. Returns when it was sent. */
+/* A drained node gets no new work, and finishes what it has: it has nothing left when its
+ * row of the query "nodes" has 0 `tasks` and 0 `publishing`. Lasts until it is undrained
+ * or the worker's process ends. */
 int tm_drain(struct tm *tm, const char *node, struct tm_error *err);
+int tm_undrain(struct tm *tm, const char *node, struct tm_error *err);
 
 enum tm_kind { TM_NIL, TM_BOOL, TM_UINT, TM_INT, TM_TEXT, TM_BIN };
 struct tm_value {
@@ -323,6 +333,7 @@ int tm_submit_one(struct tm *tm, const struct tm_job_spec *spec,
  * in time, -1. May be asked again; *ret is valid until tm_future_free. */
 int tm_future_result(struct tm_future *f, struct tm_result *ret, int64_t timeout_ns,
                      struct tm_error *err);
+/* Waits until the task has been taken at most; its result then says what became of it. */
 int tm_future_cancel(struct tm_future *f, struct tm_error *err);
 void tm_future_free(struct tm_future *f); /* does not cancel; takes NULL */
 

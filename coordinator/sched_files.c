@@ -163,6 +163,17 @@ bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t tas
     return false;
 }
 
+uint64_t files_waiting(const struct sched *s, const char *node)
+{
+    const struct pending *p;
+    uint64_t n = 0;
+
+    TAILQ_FOREACH (p, &s->pending, node_entry)
+        if (strcmp(p->node, node) == 0)
+            n += p->n;
+    return n;
+}
+
 static struct pending *pending_find(struct sched *s, const struct msg_published *m)
 {
     struct pending *p;

@@ -13,6 +13,7 @@ struct answer {
     struct sched *s;
     peer_id peer;
     uint32_t id, n;
+    bool refused; /* by an Error instead */
     struct buf rows;
 };
 
@@ -38,13 +39,14 @@ static void job_map(struct answer *a, const struct job *j, bool spec)
 {
     struct buf *out = &a->rows;
 
-    map_pack_begin(out, spec ? 17 : 16);
+    map_pack_begin(out, spec ? 22 : 17);
     map_pack_uint(out, "id", j->row.id);
     map_pack_str(out, "command", j->spec.command);
     map_pack_str(out, "name", j->row.name);
     map_pack_str(out, "owner", j->row.owner);
     map_pack_str(out, "state", span_str(state_names[j->row.state]));
     map_pack_uint(out, "state_code", j->row.state);
+    map_pack_bool(out, "paused", j->row.paused && !job_ended(j));
     map_pack_uint(out, "tasks", j->row.tasks);
     map_pack_uint(out, "ok", j->row.ok);
     map_pack_uint(out, "failed", j->row.failed);
@@ -55,8 +57,13 @@ static void job_map(struct answer *a, const struct job *j, bool spec)
     map_pack_int(out, "priority", j->row.priority);
     map_pack_uint(out, "created_ns", (uint64_t)j->row.created_wall_ns);
     map_pack_uint(out, "ended_ns", (uint64_t)j->row.ended_wall_ns);
-    if (spec)
+    if (spec) {
         map_pack_str(out, "spec", j->row.spec);
+        map_pack_str(out, "key", span_of(j->row.key, sizeof(j->row.key)));
+        map_pack_uint(out, "retries", j->row.retries);
+        map_pack_uint(out, "task_timeout_ns", (uint64_t)MAX(j->row.task_timeout_ns, 0));
+        map_pack_uint(out, "deadline_ns", (uint64_t)MAX(j->row.deadline_ns, 0));
+    }
     answer_row(a);
 }
 
@@ -73,8 +80,21 @@ static void rows_job(struct answer *a, uint64_t job)
 {
     struct job *j = sched_job(a->s, job);
 
-    if (j)
+    if (j) {
         job_map(a, j, true);
+    } else if (job_id_removed(a->s, job)) {
+        AUTO_FREE char *text = xasprintf("removed: job %llu", (unsigned long long)job);
+        sched_error(a->s, a->peer, 9, job, MSG_QUERY, text, "");
+        a->refused = true;
+    }
+}
+
+/* Of one that is not back after a restart only the name is known. */
+static struct span node_state(const struct sched_node *n)
+{
+    if (!n->welcomed)
+        return SPAN_LIT("away");
+    return n->draining ? SPAN_LIT("draining") : SPAN_LIT("up");
 }
 
 static void rows_nodes(struct answer *a, uint64_t job)
@@ -87,15 +107,15 @@ static void rows_nodes(struct answer *a, uint64_t job)
         uint64_t tasks = 0;
         LIST_FOREACH (l, &n->leases, node_node)
             tasks += l->left;
-        map_pack_begin(&a->rows, 8);
+        map_pack_begin(&a->rows, 9);
         map_pack_str(&a->rows, "name", span_str(n->name));
-        map_pack_str(&a->rows, "state",
-                     n->draining ? SPAN_LIT("draining") : SPAN_LIT("up"));
+        map_pack_str(&a->rows, "state", node_state(n));
         map_pack_uint(&a->rows, "processes", n->cpu_slots);
         map_pack_uint(&a->rows, "processes_busy", n->cpu_busy);
         map_pack_uint(&a->rows, "coroutines", n->io_slots);
         map_pack_uint(&a->rows, "coroutines_busy", n->io_busy);
         map_pack_uint(&a->rows, "tasks", tasks);
+        map_pack_uint(&a->rows, "publishing", files_waiting(a->s, n->name));
         map_pack_uint(&a->rows, "done", n->done);
         answer_row(a);
     }
@@ -131,7 +151,8 @@ void sched_query(struct sched *s, struct peer *p, const struct msg *m)
         if (!span_eq(span_str(queries[i].what), m->query.what))
             continue;
         queries[i].rows(&a, m->query.job);
-        answer_send(&a, true);
+        if (!a.refused)
+            answer_send(&a, true);
         buf_fini(&a.rows);
         return;
     }

@@ -46,6 +46,14 @@ uint64_t job_removed(const struct sched *s, const uint8_t key[WIRE_KEY_BYTES])
     return s->tombs_cap ? s->tombs[tomb_slot(s, key)].job : 0;
 }
 
+bool job_id_removed(const struct sched *s, uint64_t job)
+{
+    for (size_t i = 0; job && i < s->tombs_cap; i++)
+        if (s->tombs[i].job == job)
+            return true;
+    return false;
+}
+
 /* ---- removing ---- */
 
 static bool ended(const struct job *j)
@@ -85,6 +93,7 @@ void sched_remove(struct sched *s, struct peer *p, const struct msg *m)
         sched_error(s, p->id, 1, id, MSG_REMOVE, text, hint);
     } else {
         job_remove(s, j);
+        sched_answer(s, p->id, m->remove.id);
     }
 }
 

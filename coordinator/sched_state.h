@@ -284,6 +284,7 @@ void files_forgotten(struct sched *s, const char *node); /* it is another proces
 void files_chunk_read(struct sched *s, struct chunk *c);
 void files_committed(struct sched *s, uint64_t row);
 bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t task);
+uint64_t files_waiting(const struct sched *s, const char *node); /* tasks */
 void files_expire(struct sched *s);
 void files_free(struct sched *s);
 void sched_published(struct sched *s, struct peer *p, const struct msg *m);
@@ -331,6 +332,7 @@ void follow_free(struct sched *s, struct follower *f);
 /* sched_remove.c */
 void sched_remove(struct sched *s, struct peer *p, const struct msg *m);
 uint64_t job_removed(const struct sched *s, const uint8_t key[WIRE_KEY_BYTES]); /* or 0 */
+bool job_id_removed(const struct sched *s, uint64_t job); /* looks at all of them */
 int64_t sched_run_ns(const struct sched *s);
 void jobs_keep(struct sched *s); /* removes what was kept long enough */
 

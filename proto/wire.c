@@ -607,11 +607,12 @@ static void put_remove(const struct msg *m, union any *a)
 {
     tidemill__remove__init(&a->remove);
     a->remove.job = m->remove.job;
+    a->remove.id = m->remove.id;
 }
 
 static int take_remove(struct in *in)
 {
-    in->m->remove.job = in->e->remove->job;
+    in->m->remove = (struct msg_remove){ in->e->remove->job, in->e->remove->id };
     return 0;
 }
 

@@ -203,8 +203,8 @@ struct msg_results {
     enum job_state state;
     struct msg_job_counts counts;
 };
-/* Cancel, Pause and Drain with an id that is not 0 are answered by Answer without rows.
- */
+/* Cancel, Pause, Remove and Drain with an id that is not 0 are answered by Answer without
+ * rows. */
 struct msg_cancel {
     uint64_t job;
     uint32_t id;
@@ -216,6 +216,7 @@ struct msg_pause {
 };
 struct msg_remove {
     uint64_t job;
+    uint32_t id;
 }; /* an ended job, with its inputs and results */
 struct msg_drain {
     struct span node; /* to a worker: empty */

@@ -242,8 +242,8 @@ static void on_error(struct conn *c, const struct msg *m)
         loop_timer_arm(c->tick, 0);
     } else if (m->error.about == MSG_HELLO) {
         conn_die(c, &why);
-    } else if (m->error.about == MSG_QUERY || m->error.about == MSG_REMOVE) {
-        query_on_error(c, &why);
+    } else if (query_owns(m->error.about)) {
+        query_on_error(c, m, &why);
     } else {
         job_on_error(c, m, &why);
     }
@@ -394,7 +394,6 @@ void conn_init(struct conn *c)
     TAILQ_INIT(&c->asked);
     TAILQ_INIT(&c->filling);
     TAILQ_INIT(&c->queries);
-    STAILQ_INIT(&c->orders);
     LIST_INIT(&c->rows);
     LIST_INIT(&c->futures);
     LIST_INIT(&c->maps);

@@ -75,10 +75,9 @@ int tm_future_cancel(struct tm_future *f, struct tm_error *terr)
         if (rc == 0)
             rc = conn_wait(c, &w);
     }
-    uint64_t id = f->job->id;
-    pthread_mutex_unlock(&c->mu);
     if (rc == 0)
-        return tm_cancel((struct tm *)c, id, terr);
+        query_cancel_unheard(c, f->job->id);
+    pthread_mutex_unlock(&c->mu);
     return rc == -1 ? error_out(terr, &err) : rc;
 }
 

@@ -88,29 +88,24 @@ struct tm_job {
     struct tm_counts counted; /* from the results themselves */
 
     char **described; /* strings of the description, NULL-ended; NULL = not asked yet */
+    uint8_t described_key[WIRE_KEY_BYTES];
     struct tm_job_spec description;
 };
 TAILQ_HEAD(job_list, tm_job);
 
-/* A question and what came as its answer. Owned by the caller that waits. */
+/* A question or an order, and what came as its answer. Owned by the caller that waits.
+ * One with id 0 is not answered: the list owns it, until it was sent. */
 struct query {
     TAILQ_ENTRY(query) node;
+    enum msg_type type; /* Query, Cancel, Pause, Drain or Remove */
     uint32_t id;
-    const char *what;
+    const char *what; /* Query: what is asked for; Drain: the node */
     uint64_t job;
-    bool sent, done;
+    bool undo;              /* Pause: resume; Drain: undrain */
+    bool sent, again, done; /* again: it was sent in an earlier session too */
     struct err failed;
     uint32_t n;
     struct buf rows;
-};
-
-/* A message that is sent once and not answered: Cancel, Remove or Drain. */
-struct order {
-    STAILQ_ENTRY(order) node;
-    enum msg_type type;
-    uint64_t job;
-    char *target; /* owned */
-    uint64_t number;
 };
 
 enum conn_state {
@@ -137,9 +132,7 @@ struct conn {
     struct job_list all, ready, asked, filling; /* asked: Submit sent, in that order */
     struct tm_job *keys, *ids;                  /* uthash heads */
     TAILQ_HEAD(, query) queries;
-    STAILQ_HEAD(, order) orders;
     uint32_t next_query;
-    uint64_t orders_made, orders_sent;
     LIST_HEAD(, tm_rows) rows;
     LIST_HEAD(, tm_future) futures;
     LIST_HEAD(, tm_map) maps;
@@ -235,12 +228,15 @@ int query_run(struct conn *c, const char *what, uint64_t job, struct tm_rows **r
 int query_send_all(struct conn *c);
 void query_session_lost(struct conn *c);
 void query_on_answer(struct conn *c, const struct msg *m);
-bool query_on_error(struct conn *c, const struct err *why);
+bool query_owns(enum msg_type about); /* an Error about it is query_on_error's */
+void query_on_error(struct conn *c, const struct msg *m, const struct err *why);
+/* Cancels a job without waiting for an answer. */
+void query_cancel_unheard(struct conn *c, uint64_t job);
+void query_free(struct conn *c, struct query *q); /* of those with id 0 */
+/* The rows of an answer, which leave q. Caller rows_free_locks *ret. */
+int rows_of(struct conn *c, struct query *q, struct tm_rows **ret, struct err *err);
 void rows_free_locked(struct tm_rows *rows);
 void future_free_locked(struct tm_future *f);
 void map_free_locked(struct tm_map *map);
-
-/* Queues a Cancel; under the mutex. */
-void order_add(struct conn *c, enum msg_type type, uint64_t job, const char *target);
 
 #endif

@@ -274,7 +274,7 @@ static int take_id(struct tm_job *job, const struct msg_accepted *a)
 static void give_up(struct tm_job *job, bool is_new)
 {
     if (is_new)
-        order_add(job->conn, MSG_CANCEL, job->id, NULL);
+        query_cancel_unheard(job->conn, job->id);
     job_forget(job);
 }
 
@@ -315,7 +315,7 @@ void job_on_error(struct conn *c, const struct msg *m, const struct err *why)
     struct tm_job *job = NULL;
     if (m->error.about == MSG_SUBMIT)
         job = TAILQ_FIRST(&c->asked); /* answers keep the order of what they answer */
-    else if (m->error.about != MSG_CANCEL && m->error.about != MSG_CREDIT)
+    else if (m->error.about != MSG_CREDIT)
         HASH_FIND(hh_id, c->ids, &m->error.job, sizeof(m->error.job), job);
     if (!job)
         return;

@@ -170,7 +170,7 @@ void map_free_locked(struct tm_map *map)
                  job->conn->state != CONN_DEAD && !job->failed.code;
     free(map);
     if (lives && job->id != 0)
-        order_add(job->conn, MSG_CANCEL, job->id, NULL);
+        query_cancel_unheard(job->conn, job->id);
     if (lives && job->id == 0 && job->on_asked)
         job->unwanted = true; /* its Accepted cancels it */
     else

@@ -64,7 +64,6 @@ int tm_open(const struct tm_open_options *opts, struct tm **ret, struct tm_error
 static void free_what_is_left(struct conn *c)
 {
     struct tm_job *job;
-    struct order *o;
     while (!LIST_EMPTY(&c->futures))
         future_free_locked(LIST_FIRST(&c->futures));
     while (!LIST_EMPTY(&c->maps))
@@ -73,11 +72,8 @@ static void free_what_is_left(struct conn *c)
         rows_free_locked(LIST_FIRST(&c->rows));
     while ((job = TAILQ_FIRST(&c->all)))
         job_forget(job);
-    while ((o = STAILQ_FIRST(&c->orders))) {
-        STAILQ_REMOVE_HEAD(&c->orders, node);
-        free(o->target);
-        free(o);
-    }
+    while (!TAILQ_EMPTY(&c->queries))
+        query_free(c, TAILQ_FIRST(&c->queries));
 }
 
 void tm_close(struct tm *tm)

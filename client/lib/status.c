@@ -119,8 +119,10 @@ static void describe(struct tm_job *job, const struct job_spec *spec,
     size_t n = 0;
     char *command = keep(job, &n, spec->command);
     struct tm_bytes name = tm_rows_text(row, "name");
+    struct tm_bytes key = tm_rows_text(row, "key");
     struct tm_value priority = { 0 };
     tm_rows_get(row, "priority", &priority);
+    uint64_t retries = tm_rows_uint(row, "retries");
     *ret = (struct tm_job_spec){
         .command = command,
         .source = (enum tm_source)spec->source,
@@ -144,7 +146,15 @@ static void describe(struct tm_job *job, const struct job_spec *spec,
         .name = name.len ? keep(job, &n, span_of(name.data, name.len)) : NULL,
         .priority =
             priority.kind == TM_INT ? (int32_t)priority.integer : (int32_t)priority.uint,
+        .retries = retries ? (int32_t)MIN(retries, INT32_MAX) : -1,
+        .task_timeout_ns = (int64_t)tm_rows_uint(row, "task_timeout_ns"),
+        .deadline_ns = (int64_t)tm_rows_uint(row, "deadline_ns"),
+        .detached = true,
     };
+    if (key.len == sizeof(job->described_key)) {
+        memcpy(job->described_key, key.data, key.len);
+        ret->key = job->described_key;
+    }
     size_t first = n;
     for (uint32_t i = 0; i < spec->n_recipients; i++)
         keep(job, &n, spec->recipients[i]);

@@ -24,7 +24,7 @@ struct fake_job {
     uint8_t key[WIRE_KEY_BYTES];
     struct fake_chunk chunks[FAKE_CHUNKS_MAX];
     uint32_t n_chunks;
-    bool sealed, cancelled, ended;
+    bool sealed, cancelled, ended, paused, removed;
     struct buf spec;
     peer_id owner, follower; /* 0 = nobody (ROUTER ids start at 1) */
     int64_t credit;
@@ -43,6 +43,7 @@ struct fake {
     size_t n_known;
     /* what a test sets, with the mutex */
     bool mute;             /* answers nothing */
+    bool mute_orders;      /* does them, but the answer is lost */
     uint32_t credit_bytes; /* of Accepted */
     uint32_t take_chunks;  /* later ones are lost */
     uint64_t give_results; /* of each job; no more are sent */
@@ -50,7 +51,8 @@ struct fake {
     uint64_t epoch;
     uint8_t epoch_nonce;
     /* what it saw */
-    unsigned submits, again, welcomes, wrong, cancels;
+    unsigned submits, again, welcomes, wrong, cancels, orders;
+    bool drained; /* the only node, "mill-1" */
     struct fake_job jobs[FAKE_JOBS_MAX];
     size_t n_jobs;
 };
@@ -271,6 +273,40 @@ static void fake_query(struct fake *f, peer_id peer, const struct msg *m)
     link_send(f->link, peer, &a);
 }
 
+/* Cancel, Pause and Remove of a job, or Drain; with an id each is answered. */
+static void fake_order(struct fake *f, peer_id peer, const struct msg *m)
+{
+    bool drain = m->type == MSG_DRAIN, cancel = m->type == MSG_CANCEL;
+    uint64_t id = drain    ? 0
+                  : cancel ? m->cancel.job
+                           : (m->type == MSG_PAUSE ? m->pause.job : m->remove.job);
+    struct fake_job *j = fake_job_of(f, id);
+    struct msg a = { .type = MSG_ANSWER, .answer.last = true };
+
+    f->orders++;
+    if (drain ? !span_eq(m->drain.node, SPAN_LIT("mill-1")) : !j || j->removed) {
+        fake_error(f, peer, 9, id, m->type, drain ? "no such node" : "no such job");
+        return;
+    }
+    if (drain) {
+        f->drained = !m->drain.undo;
+        a.answer.id = m->drain.id;
+    } else if (cancel) {
+        f->cancels++;
+        j->cancelled = true;
+        a.answer.id = m->cancel.id;
+        fake_feed(f, j);
+    } else if (m->type == MSG_PAUSE) {
+        j->paused = !m->pause.resume;
+        a.answer.id = m->pause.id;
+    } else {
+        j->removed = true;
+        a.answer.id = m->remove.id;
+    }
+    if (a.answer.id && !f->mute_orders)
+        link_send(f->link, peer, &a);
+}
+
 static void fake_hello(struct fake *f, peer_id peer)
 {
     struct msg m = { .type = MSG_WELCOME };
@@ -318,10 +354,10 @@ static void fake_handle(struct fake *f, peer_id peer, const struct msg *m)
         fake_feed(f, j);
         break;
     case MSG_CANCEL:
-        f->cancels++;
-        j = fake_job_of(f, m->cancel.job);
-        j->cancelled = true;
-        fake_feed(f, j);
+    case MSG_PAUSE:
+    case MSG_DRAIN:
+    case MSG_REMOVE:
+        fake_order(f, peer, m);
         break;
     case MSG_QUERY:
         fake_query(f, peer, m);

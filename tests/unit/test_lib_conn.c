@@ -254,6 +254,123 @@ static void a_broken_sequence_cancels_the_map(void **state)
     fake_free(f);
 }
 
+/* ---- orders ---- */
+
+static void orders_are_answered_or_refused(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(dir);
+    struct tm *tm = connect_to(f, 0);
+    struct tm_job *job;
+    assert_int_equal(tm_submit(tm, &bytes_spec, &job, NULL), 0);
+    uint64_t id = tm_job_id(job);
+    assert_int_equal(tm_pause(tm, id, NULL), 0);
+    fake_set(f, assert_true(f->jobs[0].paused));
+    assert_int_equal(tm_resume(tm, id, NULL), 0);
+    fake_set(f, assert_false(f->jobs[0].paused));
+    assert_int_equal(tm_drain(tm, "mill-1", NULL), 0);
+    fake_set(f, assert_true(f->drained));
+    assert_int_equal(tm_undrain(tm, "mill-1", NULL), 0);
+    fake_set(f, assert_false(f->drained));
+    assert_int_equal(tm_cancel(tm, id, NULL), 0);
+    fake_set(f, assert_true(f->jobs[0].cancelled));
+    assert_int_equal(tm_remove(tm, id, NULL), 0);
+
+    struct tm_error err = { 0 };
+    assert_int_equal(tm_drain(tm, "mill-2", &err), -1);
+    assert_int_equal(err.code, TM_NOT_FOUND);
+    assert_string_equal(err.text, "no such node");
+    int (*const all[])(struct tm *, uint64_t,
+                       struct tm_error *) = { tm_pause, tm_resume, tm_cancel, tm_remove };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        err = (struct tm_error){ 0 };
+        assert_int_equal(all[i](tm, id, &err), -1);
+        assert_int_equal(err.code, TM_NOT_FOUND);
+    }
+    tm_close(tm);
+    assert_int_equal(fake_saw(f, &f->wrong), 0);
+    fake_free(f);
+}
+
+struct ordering {
+    struct tm *tm;
+    int (*order)(struct tm *tm, uint64_t job, struct tm_error *err);
+    uint64_t job;
+    int rc;
+    struct tm_error err;
+};
+
+static void *run_order(void *arg)
+{
+    struct ordering *o = arg;
+    o->rc = o->order(o->tm, o->job, &o->err);
+    return NULL;
+}
+
+static void saw_orders(struct fake *f, unsigned n)
+{
+    while (fake_saw(f, &f->orders) < n)
+        usleep(1000);
+}
+
+/* The answer was lost with the coordinator: the order is said again, and what was done
+ * already counts as done. */
+static void orders_are_said_again_after_a_reconnect(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(dir);
+    struct tm *tm = connect_to(f, 0);
+    struct tm_job *job;
+    assert_int_equal(tm_submit(tm, &bytes_spec, &job, NULL), 0);
+    struct ordering all[] = { { tm, tm_pause, tm_job_id(job), 1, { 0 } },
+                              { tm, tm_remove, tm_job_id(job), 1, { 0 } } };
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        pthread_t thread;
+        fake_set(f, (f->mute_orders = true, f->orders = 0));
+        assert_int_equal(pthread_create(&thread, NULL, run_order, &all[i]), 0);
+        saw_orders(f, 1);
+        fake_down(f);
+        f->mute_orders = false;
+        fake_up(f);
+        pthread_join(thread, NULL);
+        assert_int_equal(all[i].rc, 0);
+        assert_int_equal(fake_saw(f, &f->orders), 2);
+    }
+    tm_close(tm);
+    assert_int_equal(fake_saw(f, &f->wrong), 0);
+    fake_free(f);
+}
+
+/* An Error goes to the order of its type and job, whatever else waits. */
+static void an_error_finds_its_order(void **state)
+{
+    (void)state;
+    struct fake *f = fake_new(dir);
+    struct tm *tm = connect_to(f, 0);
+    struct tm_job *job;
+    assert_int_equal(tm_submit(tm, &bytes_spec, &job, NULL), 0);
+    struct ordering all[] = { { tm, tm_cancel, tm_job_id(job), 1, { 0 } },
+                              { tm, tm_pause, tm_job_id(job), 1, { 0 } } };
+    pthread_t threads[ARRAY_LEN(all)];
+    fake_set(f, f->mute_orders = true);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, run_order, &all[i]), 0);
+    saw_orders(f, ARRAY_LEN(all));
+    struct tm_error err = { 0 };
+    assert_int_equal(tm_cancel(tm, 999, &err), -1);
+    assert_int_equal(err.code, TM_NOT_FOUND);
+    assert_int_equal(tm_pause(tm, 999, NULL), -1);
+    fake_down(f); /* the two still wait, and are said again */
+    f->mute_orders = false;
+    fake_up(f);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        pthread_join(threads[i], NULL);
+        assert_int_equal(all[i].rc, 0);
+    }
+    tm_close(tm);
+    fake_free(f);
+}
+
 /* ---- programs that are no tidemill: what an embedded start says then ---- */
 
 static void write_program(const char *name, const char *script)
@@ -407,6 +524,9 @@ int main(void)
         DIR_TEST(a_future_waits_no_longer_than_told),
         DIR_TEST(a_map_keeps_the_order_and_draws_no_more_than_it_may),
         DIR_TEST(a_broken_sequence_cancels_the_map),
+        DIR_TEST(orders_are_answered_or_refused),
+        DIR_TEST(orders_are_said_again_after_a_reconnect),
+        DIR_TEST(an_error_finds_its_order),
         DIR_TEST(a_program_that_fails_is_quoted),
         DIR_TEST(up_starts_both_and_ends_both),
         DIR_TEST(the_nearest_origin_wins),

@@ -2,7 +2,7 @@
  * follows is told. */
 #include "tests/unit/sched_rig.h"
 
-static const struct msg removing = { .type = MSG_REMOVE, .remove = { 1 } };
+static const struct msg removing = { .type = MSG_REMOVE, .remove = { 1, 7 } };
 
 /* Job 1 with one chunk of one task, done. */
 static void end_job(struct rig *r)
@@ -39,8 +39,18 @@ static void only_an_ended_job_is_removed(void **state)
     assert_non_null(fx);
     assert_int_equal(fx->remove.job, 1);
     assert_int_equal(fx->remove.key[0], 1);
+    const struct fx *answer = find(g, FX_SEND, MSG_ANSWER); /* after the commit */
+    assert_non_null(answer);
+    assert_int_equal(answer->send.msg.answer.id, 7);
+    assert_true(answer->send.msg.answer.last);
     assert_int_equal(error_code(g), 0);
     assert_int_equal(error_code(say(&r, CLIENT, &removing)), 9);
+    struct msg asking = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("job"), 1 } };
+    assert_int_equal(error_code(say(&r, CLIENT, &asking)), 9); /* "removed" */
+    asking.query.job = 2;
+    g = say(&r, CLIENT, &asking); /* never was: no row */
+    assert_non_null(find(g, FX_SEND, MSG_ANSWER));
+    assert_int_equal(error_code(g), 0);
     sched_free(r.sched);
 }
 

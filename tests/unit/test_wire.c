@@ -66,7 +66,7 @@ static const struct msg samples[] = {
                    true,
                    JOB_DONE,
                    { 1, 2, 3, 4, 5, 6 } } },
-    { .type = MSG_REMOVE, .remove = { 1ull << 51 } },
+    { .type = MSG_REMOVE, .remove = { 1ull << 51, 7 } },
     { .type = MSG_CANCEL, .cancel = { 1ull << 50, 3 } },
     { .type = MSG_DRAIN, .drain = { SPAN_LIT("node"), true, 4 } },
     { .type = MSG_QUERY, .query = { 1, SPAN_LIT("jobs"), 2 } },
