@@ -12,7 +12,7 @@
 #define OFF(field) offsetof(struct common, field)
 const struct opt cli_common[] = {
     { "coordinator", 0, OPT_STR, OFF(coordinator), "ENDPOINT", NULL, 0, 0, NULL,
-      "the cluster to use; none = a private one for this command" },
+      "the cluster to use; without one, a private one for this command" },
     { "detach", 'd', OPT_FLAG, OFF(detach), NULL, NULL, 0, 0, NULL,
       "submit everything, print the job's id, leave" },
     { "state", 0, OPT_STR, OFF(state), "DIR", NULL, 0, 0, NULL,

@@ -2,17 +2,7 @@
 # Installs what the tests need (Debian), builds with sanitizers, runs every test and each fuzzer shortly.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-
-packages=(build-essential git cmake ninja-build pkg-config clang-format-14 protobuf-c-compiler
-    libprotobuf-c-dev libzmq3-dev libsodium-dev libmsgpack-dev libev-dev libsqlite3-dev libssl-dev
-    libcurl4-openssl-dev libc-ares-dev uthash-dev libcmocka-dev bats age nginx-light sqlite3
-    python3-zmq python3-protobuf python3-msgpack protobuf-compiler)
-if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
-    as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq "${packages[@]}" >/dev/null
-fi
+deploy/packages.sh tests
 
 cmake --preset asan
 cmake --build --preset asan
@@ -25,3 +15,8 @@ ctest --test-dir build/tsan --output-on-failure -L threads
 
 # Every decoder against libFuzzer, shortly; longer: tests/fuzz.sh SECONDS.
 tests/fuzz.sh 5
+
+# What users get: hardened, and working from where it is installed.
+cmake --preset release -DTM_WERROR=ON
+cmake --build --preset release
+ctest --test-dir build/release --output-on-failure -L release
