@@ -53,14 +53,20 @@ files() {
     [ "$(wc -l <S)" -eq 200 ]
 }
 
+mill_of() { children "$1" '^tidemill-mill --mill' | head -1; }
+has_other_mill() { [ -n "$(mill_of "$1")" ] && [ "$(mill_of "$1")" != "$2" ]; }
+
 @test "a mill killed with -9 costs nothing: every result arrives" {
     files 3000
     start_up -j 2
     tidemill hash -r many >S 3>&- &
     pid=$!
+    worker=$(children "$UP" tidemill-worker)
+    killed=
     for _ in 1 2 3 4 5; do
-        mill=$(pgrep -f '^tidemill-mill --mill' | head -1) && kill -9 "$mill"
-        sleep 0.02
+        until_ok has_other_mill "$worker" "$killed"
+        killed=$(mill_of "$worker")
+        kill -9 "$killed"
     done
     wait "$pid"
     sha256sum --quiet --strict -c S
