@@ -2,7 +2,7 @@
  *     example-future http://localhost/a http://localhost/b */
 #include <stdio.h>
 #include <stdlib.h>
-#include "client/tidemill.h"
+#include <tidemill.h>
 
 int main(int argc, char **argv)
 {

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "client/tidemill.h"
+#include <tidemill.h>
 
 static int next_line(void *arg, struct tm_input *ret)
 {

@@ -2,7 +2,7 @@
  *     example-submit /etc/passwd /bin/ls */
 #include <stdio.h>
 #include <stdlib.h>
-#include "client/tidemill.h"
+#include <tidemill.h>
 
 int main(int argc, char **argv)
 {
