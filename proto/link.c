@@ -460,6 +460,7 @@ int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
         return -1;
     }
     CHECK(zmq_getsockopt(l->socket, ZMQ_LAST_ENDPOINT, bound, &len) == 0);
+    link_endpoint_unmap(bound, sizeof(bound));
     l->endpoint = xstrdup(bound);
     watch(l);
     l->hook = loop_hook_new(loop, before_wait, after_wait, l);

@@ -1,7 +1,9 @@
 #include "proto/link_socket.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -129,9 +131,13 @@ void link_monitor_free(struct link_monitor *m)
 static bool loopback(const char *host, size_t len)
 {
     static const char *const names[] = { "localhost", "[::1]", "::1" };
+    char text[INET_ADDRSTRLEN];
+    struct in_addr addr;
 
-    if (len > 4 && strncmp(host, "127.", 4) == 0)
-        return true;
+    /* Read as an address: 127.example.org is somebody else's name. */
+    snprintf(text, sizeof(text), "%.*s", (int)len, host);
+    if (len < sizeof(text) && inet_pton(AF_INET, text, &addr) == 1)
+        return ntohl(addr.s_addr) >> 24 == 127;
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (len == strlen(names[i]) && strncmp(host, names[i], len) == 0)
             return true;
@@ -159,6 +165,15 @@ int link_endpoint_check(const char *endpoint, struct err *err)
                              "example with ssh -L");
     }
     return 0;
+}
+
+void link_endpoint_unmap(char *endpoint, size_t size)
+{
+    char host[INET_ADDRSTRLEN];
+    unsigned port;
+
+    if (sscanf(endpoint, "tcp://[::ffff:%15[0-9.]]:%u", host, &port) == 2)
+        snprintf(endpoint, size, "tcp://%s:%u", host, port);
 }
 
 bool link_somebody_listens(const char *path)

@@ -19,6 +19,9 @@ void link_monitor_free(struct link_monitor *monitor); /* takes NULL */
 
 /* err code 2 with a hint when it is none of ours: ipc://path, tcp:// on loopback. */
 int link_endpoint_check(const char *endpoint, struct err *err);
+/* Of an IPv4 address libzmq says tcp://[::ffff:127.0.0.1]:PORT; this makes it
+ * tcp://127.0.0.1:PORT. */
+void link_endpoint_unmap(char *endpoint, size_t size);
 /* A socket file that somebody answers on must not be taken away from him. */
 bool link_somebody_listens(const char *path);
 

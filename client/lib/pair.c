@@ -180,7 +180,7 @@ static int start_worker(struct pair *p, struct start *s, struct err *err)
     struct args args = { NULL, 0 };
     args_add(&args, "%s", s->worker_path);
     args_add(&args, "--join");
-    args_add(&args, "%s", s->listen);
+    args_add(&args, "%s", p->endpoint ? p->endpoint : s->listen);
     for (const char *const *root = o->roots ? o->roots : whole; *root; root++) {
         args_add(&args, "--root");
         args_add(&args, "%s", *root);
@@ -260,12 +260,17 @@ int pair_start(const struct pair_options *opts, struct pair **ret, struct err *e
     struct start s = { .opts = opts, .ready = { -1, -1 }, .identity = -1 };
     p->coordinator = p->worker = CHILD_NONE;
     p->coordinator_log = p->worker_log = -1;
+    /* Side by side where the worker can know the endpoint: a TCP port may be chosen at
+     * the bind. */
+    bool in_turn = opts->listen && strncmp(opts->listen, "tcp:", 4) == 0;
     int rc = prepare(p, &s, err);
     if (rc == 0)
         rc = start_coordinator(p, &s, err);
+    if (rc == 0 && in_turn)
+        rc = await_ready(p, &s, err);
     if (rc == 0)
         rc = start_worker(p, &s, err);
-    if (rc == 0)
+    if (rc == 0 && !in_turn)
         rc = await_ready(p, &s, err);
     start_fini(&s);
     if (rc < 0) {

@@ -1,6 +1,6 @@
 /* A coordinator and a worker of our own: the embedded cluster, or what `up` runs. Both
- * are started at the same time; they end when this process does, even by -9, because
- * their lifelines end then. */
+ * are started at the same time, or in turn where only the bind tells the port; they end
+ * when this process does, even by -9, because their lifelines end then. */
 #ifndef CLIENT_LIB_PAIR_H
 #define CLIENT_LIB_PAIR_H
 

@@ -108,8 +108,18 @@ has_other_mill() { [ -n "$(mill_of "$1")" ] && [ "$(mill_of "$1")" != "$2" ]; }
     grep -q TIDEMILL_COORDINATOR <<<"$stderr"
     run -2 --separate-stderr tidemill hash --coordinator tcp://10.0.0.5:7600 /etc/passwd
     grep -q 'not loopback' <<<"$stderr"
+    run -2 --separate-stderr tidemill hash --coordinator tcp://127.example.org:7600 /etc/passwd
+    grep -q 'not loopback' <<<"$stderr"
     run -2 --separate-stderr tidemill hash -d /etc/passwd
     grep -q 'tidemill up' <<<"$stderr"
+}
+
+@test "an endpoint that was printed can be used as it stands" {
+    start_up --listen tcp://127.0.0.1:0
+    endpoint=$(grep -oh 'tcp://[^ ]*' up.out up.err | head -1)
+    [[ $endpoint =~ ^tcp://127\.0\.0\.1:[0-9]+$ ]]
+    joined() { tidemill node ls --coordinator "$endpoint" | grep -q ' up '; }
+    until_ok joined
 }
 
 @test "unknown commands and options are usage errors with a hint" {
