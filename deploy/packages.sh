@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Debian packages. `packages.sh build` installs what a build and quickstart.sh need,
-# `packages.sh tests` also what tests/run.sh needs. What is there already is left alone; an
-# ordinary user is asked for sudo's password.
+# `packages.sh fuzz` also what tests/fuzz.sh needs, `packages.sh tests` all that tests/run.sh
+# needs. What is there already is left alone; an ordinary user is asked for sudo's password.
 set -euo pipefail
 
 wanted=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev
@@ -9,9 +9,10 @@ wanted=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprot
     libcurl4-openssl-dev libc-ares-dev uthash-dev libcmocka-dev age python3)
 case ${1:-} in
 build) ;;
-tests) wanted+=(bats clang-format-14 nginx-light procps protobuf-compiler python3-msgpack
+fuzz) wanted+=(clang libclang-rt-14-dev) ;;
+tests) wanted+=(bats clang clang-format-14 libclang-rt-14-dev nginx-light procps protobuf-compiler python3-msgpack
     python3-protobuf python3-zmq sqlite3) ;;
-*) echo "usage: packages.sh build|tests" >&2; exit 2 ;;
+*) echo "usage: packages.sh build|fuzz|tests" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null; then

@@ -7,15 +7,7 @@ cd "$(dirname "$0")/.."
 seconds=${1:-60}
 shift || true
 
-packages=(build-essential git cmake ninja-build pkg-config protobuf-c-compiler clang libclang-rt-14-dev
-    libprotobuf-c-dev libzmq3-dev libsodium-dev libmsgpack-dev libev-dev libsqlite3-dev libssl-dev
-    libcurl4-openssl-dev libc-ares-dev uthash-dev libcmocka-dev)
-if ! dpkg -s "${packages[@]}" >/dev/null 2>&1; then
-    as_root=()
-    [ "$(id -u)" -eq 0 ] || as_root=(sudo)
-    "${as_root[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq "${packages[@]}" >/dev/null
-fi
+deploy/packages.sh fuzz
 
 cmake --preset fuzz >/dev/null
 cmake --build --preset fuzz --target fuzzers
