@@ -334,6 +334,8 @@ static bool receive(struct link *l)
             }
         }
     }
+    if (l->monitor) /* else the answer to Hello could precede its own connection */
+        link_monitor_tell(l->monitor);
     if (p) {
         p->heard_ns = loop_now_ns(l->loop);
         p->gone = false;

@@ -75,9 +75,8 @@ static bool before_wait(void *arg)
 }
 
 /* An event is two frames: its number (u16) and value, then an address. */
-static void after_wait(void *arg)
+void link_monitor_tell(struct link_monitor *m)
 {
-    struct link_monitor *m = arg;
     uint8_t number[16], address[512];
 
     while (zmq_recv(m->events, number, sizeof(number), ZMQ_DONTWAIT) >= 0) {
@@ -87,6 +86,11 @@ static void after_wait(void *arg)
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
             m->connected(m->arg);
     }
+}
+
+static void after_wait(void *arg)
+{
+    link_monitor_tell(arg);
 }
 
 static void on_fd(void *arg, int events)

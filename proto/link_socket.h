@@ -15,6 +15,9 @@ void link_socket_close_now(void *socket); /* what waits in it is dropped */
 struct link_monitor;
 struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket,
                                       loop_fn *connected, void *arg);
+/* Calls connected now for what has happened already. libzmq says that a connection is
+ * made before it hands over the first message that came in on it. */
+void link_monitor_tell(struct link_monitor *monitor);
 void link_monitor_free(struct link_monitor *monitor); /* takes NULL */
 
 /* err code 2 with a hint when it is none of ours: ipc://path, tcp:// on loopback. */
