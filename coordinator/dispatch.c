@@ -12,6 +12,7 @@ static void on_beat(struct sched *s, struct peer *p, const struct msg *m)
     if (p->node) {
         p->node->cpu_busy = m->beat.cpu_busy;
         p->node->io_busy = m->beat.io_busy;
+        lease_moved(s, p->node, &m->beat);
     }
 }
 

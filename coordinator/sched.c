@@ -10,6 +10,8 @@ struct sched *sched_new(const struct sched_config *config)
         s->config.silence_ns = 10 * NS_PER_S;
     if (!s->config.abandon_ns)
         s->config.abandon_ns = 3600 * NS_PER_S;
+    if (!s->config.lease_ns)
+        s->config.lease_ns = 60 * NS_PER_S;
     if (!s->config.unpublished_ns)
         s->config.unpublished_ns = 600 * NS_PER_S;
     if (!s->config.open_bytes)
@@ -190,6 +192,7 @@ void sched_turn_end(struct sched *s)
 {
     expire_peers(s);
     node_expire(s);
+    lease_expire(s);
     expire_jobs(s);
     files_expire(s);
     jobs_keep(s);

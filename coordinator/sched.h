@@ -14,6 +14,7 @@ struct sched_config {
     struct epoch epoch;
     int64_t silence_ns;     /* a peer not heard for so long is gone; 0 = 10 s */
     int64_t abandon_ns;     /* an open job without its client ends then; 0 = 1 h */
+    int64_t lease_ns;       /* a lease without progress for so long ends; 0 = 60 s */
     int64_t unpublished_ns; /* a won file not published by then is an error; 0 = 10 min */
     int64_t keep_ns;        /* an ended job is removed after it; 0 = never by itself */
     size_t open_bytes;      /* of chunks kept in memory; 0 = 64 MiB */

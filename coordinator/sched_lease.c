@@ -20,6 +20,7 @@ struct lease *lease_new(struct sched *s, struct sched_node *n, struct chunk *c,
     l->node = n;
     l->chunk = c;
     l->live = xcalloc(1, c->n / 8 + 1);
+    l->given_ns = l->moved_ns = s->now;
     c->leases++;
     if (!c->job->io)
         n->cpu_leases++;
@@ -82,6 +83,37 @@ void lease_end(struct sched *s, struct lease *l)
     chunk_release(s, c);
 }
 
+void lease_revoke(struct sched *s, struct lease *l)
+{
+    if (l->node->peer)
+        sched_send_now(s, l->node->peer, MSG_REVOKE)->send.msg.revoke.lease = l->id;
+    lease_end(s, l);
+}
+
+void lease_moved(struct sched *s, const struct sched_node *n, const struct msg_beat *b)
+{
+    struct lease *l;
+
+    for (uint32_t i = 0; i < b->n_progressing; i++) {
+        HASH_FIND(hh, s->leases, &b->progressing[i], sizeof(uint64_t), l);
+        if (l && l->node == n)
+            l->moved_ns = s->now;
+    }
+}
+
+/* A node that is there but does not get on with a lease has lost it. */
+void lease_expire(struct sched *s)
+{
+    struct lease *l, *tmp;
+
+    if (s->now - s->leases_looked_ns < TICK_NS)
+        return;
+    s->leases_looked_ns = s->now;
+    HASH_ITER (hh, s->leases, l, tmp)
+        if (s->now - l->moved_ns > s->config.lease_ns)
+            lease_revoke(s, l);
+}
+
 void lease_end_job(struct sched *s, struct job *j)
 {
     struct lease *l, *tmp;
@@ -141,8 +173,7 @@ bool lease_spec_known(struct sched_node *n, uint64_t job)
     return false;
 }
 
-/* How many tasks the next shard of this chunk should have on this node. */
-static uint32_t shard_tasks(struct sched *s, struct sched_node *n, const struct chunk *c)
+uint32_t lease_shard_tasks(struct sched *s, struct sched_node *n, const struct chunk *c)
 {
     struct job *j = c->job;
     struct pace *p = pace_of(n, j->row.id);
@@ -158,97 +189,91 @@ static uint32_t shard_tasks(struct sched *s, struct sched_node *n, const struct 
     return MIN(p->shard, MAX(even, 1u));
 }
 
-struct shard {
-    struct range *ranges;
-    uint32_t n_ranges, n_tasks;
-    uint32_t *lens;
-    size_t bytes;
-};
-
-static void shard_add(struct shard *sh, uint32_t task, uint32_t len)
-{
-    struct range *last = sh->n_ranges ? &sh->ranges[sh->n_ranges - 1] : NULL;
-
-    if (last && last->first + last->count == task)
-        last->count++;
-    else
-        sh->ranges[sh->n_ranges++] = (struct range){ task, 1 };
-    sh->lens[sh->n_tasks++] = len;
-    sh->bytes += len;
-}
-
-/* Takes up to max waiting tasks. One that has killed a mill goes alone. */
-static void shard_cut(struct sched *s, struct lease *l, uint32_t max, struct shard *ret)
+/* Takes up to max waiting tasks, ascending. One that has killed a mill goes alone. */
+static uint32_t shard_cut(struct lease *l, uint32_t *indexes, uint32_t max)
 {
     struct chunk *c = l->chunk;
-    const uint32_t *lens = (const uint32_t *)c->lens->data;
+    uint32_t n = 0;
 
-    *ret =
-        (struct shard){ .ranges = arena_alloc(&s->g->arena, max * sizeof(struct range)),
-                        .lens = arena_alloc(&s->g->arena, max * sizeof(uint32_t)) };
-    for (uint32_t i = c->hint; i < c->n && ret->n_tasks < max; i++) {
+    for (uint32_t i = c->hint; i < c->n && n < max; i++) {
         if (c->state[i] != TASK_WAITING)
             continue;
-        if (c->deaths[i] && ret->n_tasks)
+        if (c->deaths[i] && n)
             break;
-        shard_add(ret, (uint32_t)(c->first + i), lens[i]);
+        indexes[n++] = i;
         lease_take_task(l, i);
         if (c->deaths[i])
             break;
     }
+    return n;
 }
 
+/* One range is a piece of the chunk's body; several are put together. */
 static struct span shard_body(struct fx *fx, const struct chunk *c,
-                              const struct shard *sh)
+                              const struct range *ranges, uint32_t n, size_t bytes)
 {
-    uint32_t first = (uint32_t)(sh->ranges[0].first - c->first);
+    uint32_t first = (uint32_t)(ranges[0].first - c->first);
     uint8_t *to;
 
-    if (sh->n_ranges == 1) {
+    if (n == 1) {
         fx->send.body = blob_ref(c->body);
-        return span_of(c->body->data + c->offsets[first], sh->bytes);
+        return span_of(c->body->data + c->offsets[first], bytes);
     }
-    fx->send.body = blob_alloc(sh->bytes);
+    fx->send.body = blob_alloc(bytes);
     to = fx->send.body->data;
-    for (uint32_t r = 0; r < sh->n_ranges; r++) {
-        uint32_t i = (uint32_t)(sh->ranges[r].first - c->first);
-        size_t len = c->offsets[i + sh->ranges[r].count] - c->offsets[i];
+    for (uint32_t r = 0; r < n; r++) {
+        uint32_t i = (uint32_t)(ranges[r].first - c->first);
+        size_t len = c->offsets[i + ranges[r].count] - c->offsets[i];
         memcpy(to, c->body->data + c->offsets[i], len);
         to += len;
     }
     return blob_span(fx->send.body);
 }
 
-static void lease_say(struct sched *s, const struct lease *l, const struct shard *sh)
+void lease_say(struct sched *s, const struct lease *l, const uint32_t *indexes,
+               uint32_t n)
 {
-    struct sched_node *n = l->node;
     const struct chunk *c = l->chunk;
-    struct fx *fx = sched_send_now(s, n->peer, MSG_LEASE);
+    const uint32_t *all = (const uint32_t *)c->lens->data;
+    struct fx *fx = sched_send_now(s, l->node->peer, MSG_LEASE);
     struct msg_lease *m = &fx->send.msg.lease;
+    struct range *ranges = arena_alloc(&s->g->arena, n * sizeof(*ranges)), *last = NULL;
+    uint32_t *lens = arena_alloc(&s->g->arena, n * sizeof(*lens));
+    size_t bytes = 0;
 
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t task = (uint32_t)(c->first + indexes[i]);
+        lens[i] = all[indexes[i]];
+        bytes += lens[i];
+        if (last && last->first + last->count == task) {
+            last->count++;
+        } else {
+            last = &ranges[m->n_ranges++];
+            *last = (struct range){ task, 1 };
+        }
+    }
     m->lease = l->id;
     m->job = c->job->row.id;
     m->chunk = c->seq;
     memcpy(m->digest, c->digest, sizeof(m->digest));
-    if (!lease_spec_known(n, c->job->row.id))
+    if (!lease_spec_known(l->node, c->job->row.id))
         m->spec = fx_keep(s->g, c->job->row.spec);
-    m->ranges = sh->ranges;
-    m->n_ranges = sh->n_ranges;
-    m->lens = sh->lens;
-    m->n_lens = sh->n_tasks;
+    m->ranges = ranges;
+    m->lens = lens;
+    m->n_lens = n;
     m->task_timeout_ns = c->job->row.task_timeout_ns;
-    fx->send.msg.body = shard_body(fx, c, sh);
-    sched_peer(s, n->peer)->queued += sh->bytes;
+    fx->send.msg.body = shard_body(fx, c, ranges, m->n_ranges, bytes);
+    sched_peer(s, l->node->peer)->queued += bytes;
 }
 
 static void lease_give(struct sched *s, struct sched_node *n, struct chunk *c)
 {
     struct job *j = c->job;
     struct lease *l = lease_new(s, n, c, s->next_lease++);
-    struct shard sh;
+    uint32_t max = lease_shard_tasks(s, n, c);
+    uint32_t *indexes = arena_alloc(&s->g->arena, max * sizeof(*indexes));
 
-    shard_cut(s, l, shard_tasks(s, n, c), &sh);
-    lease_say(s, l, &sh);
+    lease_say(s, l, indexes, shard_cut(l, indexes, max));
     lease_give_end(s, l);
     job_open_chunks(s, j);
 }
@@ -285,18 +310,22 @@ void lease_pump(struct sched *s)
 {
     struct sched_node *n;
     struct job *j;
-    bool gave;
+    bool gave, tail = s->now - s->tail_looked_ns >= TAIL_LOOK_NS;
 
     if (s->pressure || s->full || s->draining || node_awaited(s))
         return;
+    if (tail)
+        s->tail_looked_ns = s->now;
     do { /* one lease to each node in turn, so that none gets all */
         gave = false;
         TAILQ_FOREACH (n, &s->nodes, node)
             for (int io = 0; io <= 1; io++) {
-                if (!node_takes(s, n, io) || !(j = job_for(s, n, io)))
+                if (!node_takes(s, n, io))
                     continue;
-                lease_give(s, n, TAILQ_FIRST(&j->ready));
-                gave = true;
+                j = job_for(s, n, io);
+                if (j)
+                    lease_give(s, n, TAILQ_FIRST(&j->ready));
+                gave |= j || (!io && tail && hedge(s, n));
             }
     } while (gave);
 }

@@ -110,9 +110,14 @@ static bool task_ends(struct sched *s, struct chunk *c, uint32_t index, uint8_t 
 {
     struct task_value v;
 
+    if (status == TASK_POISON && c->deaths[index] + 1 < DEATHS_MAX)
+        c->deaths[index]++, status = TASK_LOST;
+    if (status != TASK_OK && status != TASK_POISON && c->holders[index])
+        return false; /* another node is on it too: it decides */
     switch (status) {
     case TASK_OK:
     case TASK_FAILED:
+    case TASK_POISON:
         return true;
     case TASK_RETRYABLE:
         if (c->tries[index] >= MIN(c->job->row.retries, TRIES_MAX))
@@ -122,11 +127,6 @@ static bool task_ends(struct sched *s, struct chunk *c, uint32_t index, uint8_t 
             v.retry_after_s = 0;
         defer(s, c, index, s->now + backoff_ns(s, c->tries[index], v.retry_after_s));
         return false;
-    case TASK_POISON:
-        if (c->deaths[index] + 1 >= DEATHS_MAX)
-            return true;
-        c->deaths[index]++;
-        break;
     default: /* lost, or cancelled by a node that is about to end */
         break;
     }
@@ -205,11 +205,16 @@ void sched_done(struct sched *s, struct peer *p, const struct msg *m)
     if (l) {
         gather_emit(s, &shown, c->job, c->seq, l, false);
         gather_emit(s, &files, c->job, c->seq, l, true);
+        l->moved_ns = s->now;
         lease_done(s, l, taken);
         chunk_list(s, c);
         struct job *j = c->job;
+        c->leases++; /* it is looked at once more */
         if (d->last || l->left == 0)
             lease_end(s, l);
+        hedge_over(s, c);
+        c->leases--;
+        chunk_release(s, c);
         job_settle(s, j);
     }
     if (b->n) {

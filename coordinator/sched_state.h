@@ -20,10 +20,14 @@ enum {
     LEASES_PER_SLOT = 2, /* so that a slot never waits for the network */
     SHARD_FIRST = 16,    /* tasks of the first shard, before anything is measured */
 };
-#define SHARD_NS        (250 * NS_PER_MS)
-#define BACKOFF_NS      (1 * NS_PER_S)
-#define BACKOFF_MAX_NS  (60 * NS_PER_S)
-#define TICK_NS         (1 * NS_PER_S)
+#define SHARD_NS       (250 * NS_PER_MS)
+#define BACKOFF_NS     (1 * NS_PER_S)
+#define BACKOFF_MAX_NS (60 * NS_PER_S)
+#define TICK_NS        (1 * NS_PER_S)
+/* A task that is out for so long is a straggler when others are idle: eight shards' time.
+ */
+#define HEDGE_NS        (2 * NS_PER_S)
+#define TAIL_LOOK_NS    (100 * NS_PER_MS)
 #define RESTART_WAIT_NS (2 * NS_PER_S)
 
 /* A task of an open chunk.
@@ -53,6 +57,7 @@ struct chunk {
     uint32_t uncommitted; /* batches of it on their way to the disk */
     bool committed;       /* on disk: may be leased (R3) */
     bool listed;
+    bool hedged;                   /* some of its tasks had two leases */
     TAILQ_ENTRY(chunk) ready_node; /* in job->ready: committed, with waiting tasks */
 };
 
@@ -116,7 +121,8 @@ struct lease {
     struct sched_node *node;
     struct chunk *chunk;
     uint32_t n, left;
-    uint8_t *live; /* bitmap over the chunk's tasks: those it still owes */
+    uint8_t *live;              /* bitmap over the chunk's tasks: those it still owes */
+    int64_t given_ns, moved_ns; /* moved: its node last said that it goes on */
     LIST_ENTRY(lease) node_node;
     UT_hash_handle hh;
 };
@@ -196,6 +202,7 @@ struct sched {
     struct sched_config config;
     struct fx_group *g; /* of this turn */
     int64_t now, real_now, wall;
+    int64_t leases_looked_ns, tail_looked_ns;
     int64_t wait_until_ns; /* for the nodes of before a restart (R4) */
     struct peer *peers;
     TAILQ_HEAD(, sched_node) nodes;
@@ -315,9 +322,22 @@ struct lease *lease_new(struct sched *s, struct sched_node *n, struct chunk *c,
                         uint64_t id);
 void lease_take_task(struct lease *l, uint32_t index); /* waiting -> leased */
 void lease_give_end(struct sched *s, struct lease *l); /* all its tasks are taken */
-void lease_end_job(struct sched *s, struct job *j);    /* all of a job's */
+/* Sends it: indexes of its tasks in the chunk, ascending. */
+void lease_say(struct sched *s, const struct lease *l, const uint32_t *indexes,
+               uint32_t n);
+/* How many tasks its next shard should have on this node. */
+uint32_t lease_shard_tasks(struct sched *s, struct sched_node *n, const struct chunk *c);
+void lease_revoke(struct sched *s, struct lease *l); /* ends it, and tells its node */
+void lease_expire(struct sched *s);
+void lease_moved(struct sched *s, const struct sched_node *n, const struct msg_beat *b);
+void lease_end_job(struct sched *s, struct job *j); /* all of a job's */
 void lease_pump(struct sched *s);
 void lease_done(struct sched *s, struct lease *l, uint32_t n);
+
+/* sched_hedge.c: the tail of a job */
+bool hedge(struct sched *s,
+           struct sched_node *n); /* one more lease, of tasks that are out */
+void hedge_over(struct sched *s, struct chunk *c); /* whose tasks another recorded */
 
 /* sched_follow.c */
 void sched_follow(struct sched *s, struct peer *p, const struct msg *m);

@@ -32,6 +32,7 @@ struct mill_control {
     alignas(64) _Atomic uint64_t on;
     _Atomic int64_t since_ns; /* of it, CLOCK_MONOTONIC_COARSE; 0 = in no task */
     _Atomic uint32_t ready;   /* it has come up */
+    _Atomic uint64_t moved;   /* counts tasks begun and blocks read: it is not stuck */
     /* By mill_run_head.place; true for as long as a cancelled run holds it. */
     alignas(64) atomic_bool cancelled[PROCPOOL_AHEAD];
 };

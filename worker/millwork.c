@@ -227,6 +227,7 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
     uint32_t left = head->n, offset = 0;
     CHECK(head->place < PROCPOOL_AHEAD && head->spec_slot < MILL_SPEC_SLOTS);
     m->env.cancelled = &control->cancelled[head->place];
+    m->env.moved = &control->moved;
     if (head->body == MILL_BODY_FD)
         job.body_fd = receive_fd();
     for (uint32_t i = 0; i < (head->n + 31) / 32; i++)
@@ -240,6 +241,7 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
         atomic_store_explicit(&control->since_ns, coarse_ns(), memory_order_relaxed);
         atomic_store_explicit(&control->on, (uint64_t)head->serial << 32 | i,
                               memory_order_release);
+        atomic_fetch_add_explicit(&control->moved, 1, memory_order_relaxed);
         enum task_status status = run_task(m, &job, i, input);
         atomic_store_explicit(&control->since_ns, 0, memory_order_relaxed);
         if (left == 1 && job.body_fd >= 0)

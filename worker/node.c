@@ -423,10 +423,43 @@ static const struct link_events link_events = { .message = on_message,
                                                 .garbage = on_garbage,
                                                 .connected = on_connected };
 
+/* ---- what goes on ---- */
+
+struct moving {
+    uint64_t *leases;
+    uint32_t n;
+};
+
+static void moving_add(void *arg, uint64_t lease)
+{
+    struct moving *m = arg;
+
+    if (m->n < WIRE_LIST_MAX && lease < FIRST_IO_RUN)
+        m->leases[m->n++] = lease;
+}
+
+/* Leases that are renewed: those whose mill moves, those whose transfers keep their own
+ * time limits, those that wait here for a pool, a disk or an answer. */
+static void moving_all(struct node *n, struct moving *m)
+{
+    struct node_lease *l;
+    struct batch *b;
+
+    m->leases = xcalloc(WIRE_LIST_MAX, sizeof(*m->leases));
+    procpool_each_moving(n->pool, moving_add, m);
+    for (l = n->leases; l; l = l->hh.next)
+        if (l->waiting || l->job->spec.source == SOURCE_URL)
+            moving_add(m, l->id);
+    TAILQ_FOREACH (b, &n->batches, node_entry)
+        if (b->state <= BATCH_SENT)
+            moving_add(m, b->lease->id);
+}
+
 static void on_beat(void *arg)
 {
     struct node *n = arg;
     struct msg m = { .type = MSG_BEAT };
+    struct moving moving = { NULL, 0 };
 
     loop_timer_arm(n->beat, n->beat_ns);
     if (loop_now_ns(n->loop) - n->heard_ns > n->silence_ns) {
@@ -441,7 +474,11 @@ static void on_beat(void *arg)
     m.beat.session = n->session;
     m.beat.cpu_busy = procpool_busy(n->pool);
     m.beat.io_busy = n->io_busy;
+    moving_all(n, &moving);
+    m.beat.progressing = moving.leases;
+    m.beat.n_progressing = moving.n;
     say(n, &m);
+    free(moving.leases);
 }
 
 static void on_flush(void *arg)
@@ -465,7 +502,7 @@ int node_new(struct loop *loop, const struct node_config *config, struct node **
 
     n->loop = loop;
     n->config = *config;
-    n->next_run = 1ull << 63; /* above all leases: runs of one fetched body each */
+    n->next_run = FIRST_IO_RUN;
     n->beat_ns = BEAT_DEFAULT_MS * NS_PER_MS;
     n->silence_ns = SILENCE_DEFAULT_MS * NS_PER_MS;
     TAILQ_INIT(&n->waiting);

@@ -158,7 +158,7 @@ bool io_result(struct node *n, uint64_t run, enum task_status status, struct spa
 
     HASH_FIND(hh, n->mill_tasks, &run, sizeof(run), t);
     if (!t)
-        return run >= 1ull << 63; /* one that was given up meanwhile */
+        return run >= FIRST_IO_RUN; /* one that was given up meanwhile */
     t->status = status;
     t->answered = true;
     buf_clear(&t->value);

@@ -18,6 +18,8 @@ enum {
     BATCH_VALUE_BYTES = 200 * KIB, /* then it is sent */
     BODY_IN_MEMORY = 64 * KIB,     /* a fetched body; longer ones are spooled */
 };
+/* Runs of one fetched body each are numbered above all leases. */
+#define FIRST_IO_RUN (1ull << 63)
 /* Results of slow tasks do not wait longer than this for company. */
 #define BATCH_NS (100 * NS_PER_MS)
 

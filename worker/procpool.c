@@ -48,6 +48,7 @@ struct mill {
     uint32_t next_slot;
     unsigned failures; /* deaths in a row before it was up */
     uint64_t oom_kills;
+    uint64_t moved; /* as it was when last asked */
     struct loop_io *done_io, *pid_io;
     struct loop_timer *respawn;
 };
@@ -623,6 +624,24 @@ void procpool_cancel(struct procpool *pool, uint64_t id)
         atomic_store(&run->mill->proc.shm->control.cancelled[run->head->place], true);
     else
         run_abandon(pool, run, TASK_CANCELLED, "cancelled");
+}
+
+void procpool_each_moving(struct procpool *pool, void (*fn)(void *arg, uint64_t run),
+                          void *arg)
+{
+    struct run *run;
+
+    for (uint32_t i = 0; i < pool->n; i++) {
+        struct mill *m = &pool->mills[i];
+        uint64_t moved = m->proc.pid ? atomic_load(&m->proc.shm->control.moved) : 0;
+        if (m->proc.pid && moved == m->moved)
+            continue;
+        m->moved = moved;
+        TAILQ_FOREACH (run, &m->runs, run_node)
+            fn(arg, run->id);
+    }
+    TAILQ_FOREACH (run, &pool->homeless, run_node)
+        fn(arg, run->id);
 }
 
 uint32_t procpool_busy(const struct procpool *pool)

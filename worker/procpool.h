@@ -61,6 +61,10 @@ struct procpool_run {
 int procpool_submit(struct procpool *pool, const struct procpool_run *run);
 /* Its tasks not yet done end as TASK_CANCELLED, the one under way within a second. */
 void procpool_cancel(struct procpool *pool, uint64_t run);
+/* Calls fn for each run that went on since the last call: one of a mill that moved, or
+ * one that has no mill yet. */
+void procpool_each_moving(struct procpool *pool, void (*fn)(void *arg, uint64_t run),
+                          void *arg);
 /* Mills that have something to do. */
 uint32_t procpool_busy(const struct procpool *pool);
 

@@ -168,8 +168,11 @@ static int stages_end(struct run *r)
 
 /* ---- source ---- */
 
+/* Once a block: says that there is progress, asks whether it is wanted. */
 static bool cancelled(const struct run *r)
 {
+    if (r->env->moved)
+        atomic_fetch_add_explicit(r->env->moved, 1, memory_order_relaxed);
     return r->env->cancelled &&
            atomic_load_explicit(r->env->cancelled, memory_order_relaxed);
 }

@@ -13,7 +13,8 @@
 struct task_env {
     const struct files_roots *roots;         /* borrowed */
     const struct age_identities *identities; /* borrowed; may be NULL */
-    const atomic_bool *cancelled;            /* looked at every MiB; NULL = never */
+    const atomic_bool *cancelled; /* looked at every block read; NULL = never */
+    _Atomic uint64_t *moved;      /* counts the blocks read; NULL = nobody looks */
 };
 
 struct task_work {

@@ -1,0 +1,180 @@
+/* How leases end: by progress that stops, and by another node that was faster. */
+#include "sched_rig.h"
+
+enum { OTHER = 3 }; /* another worker's peer */
+enum { INPUTS = 1 };
+
+static const struct msg *sent_to(const struct fx_group *g, peer_id peer,
+                                 enum msg_type type)
+{
+    const struct fx *fx;
+
+    STAILQ_FOREACH (fx, &g->list, node)
+        if ((fx->type == FX_SEND || fx->type == FX_SEND_NOW) && fx->send.peer == peer &&
+            fx->send.msg.type == type)
+            return &fx->send.msg;
+    return NULL;
+}
+
+/* Seconds go by in which both nodes beat; says whether `peer` was sent a message. */
+static const struct msg *wait_for(struct rig *r, int seconds, peer_id peer,
+                                  enum msg_type type, const uint64_t *progressing,
+                                  struct fx_group **ret)
+{
+    struct msg idle = { .type = MSG_BEAT }, m = idle;
+
+    m.beat.progressing = progressing;
+    m.beat.n_progressing = progressing ? 1 : 0;
+    for (int i = 0; i < seconds; i++) {
+        r->now_ns += NS_PER_S;
+        *ret = begin(r);
+        sched_message(r->sched, OTHER, &idle);
+        sched_message(r->sched, WORKER, &m);
+        sched_turn_end(r->sched);
+        if (sent_to(*ret, peer, type))
+            return sent_to(*ret, peer, type);
+        fx_group_free(*ret);
+        *ret = NULL;
+    }
+    return NULL;
+}
+
+static void hello_other(struct rig *r)
+{
+    struct msg m = { .type = MSG_HELLO };
+
+    m.hello = (struct msg_hello){ .role = ROLE_WORKER,
+                                  .version_min = WIRE_VERSION,
+                                  .version_max = WIRE_VERSION,
+                                  .name = SPAN_LIT("y"),
+                                  .nonce = { 9 },
+                                  .cpu_slots = 1 };
+    say_and_commit(r, OTHER, &m);
+}
+
+static void digest_of(const uint32_t *lens, struct span body, uint8_t *out)
+{
+    struct span parts[] = { span_of(lens, INPUTS * sizeof(*lens)), body };
+    crypto_chunk_digest(parts, ARRAY_LEN(parts), out);
+}
+
+static const uint32_t lens[INPUTS] = { 4 };
+
+/* One chunk of one task; the lease that the one worker got. */
+static uint64_t lease_of_one(struct rig *r)
+{
+    struct msg m = { .type = MSG_CHUNK, .body = SPAN_LIT("abcd") };
+    const struct msg *lease;
+    uint64_t id = 0;
+
+    hello(r, WORKER);
+    m.chunk = (struct msg_chunk){ .job = 1, .n = INPUTS, .lens = lens };
+    digest_of(lens, m.body, m.chunk.digest);
+    struct fx_group *g = commit(r, say(r, CLIENT, &m));
+    lease = sent_to(g, WORKER, MSG_LEASE);
+    assert_non_null(lease);
+    id = lease->lease.lease;
+    fx_group_free(g);
+    return id;
+}
+
+static struct fx_group *done(struct rig *r, peer_id peer, uint64_t lease,
+                             const uint32_t *tasks, uint32_t n, uint8_t status)
+{
+    static const uint32_t no_values[INPUTS] = { 0 };
+    uint8_t statuses[INPUTS];
+    struct msg m = { .type = MSG_DONE };
+
+    memset(statuses, status, sizeof(statuses));
+    m.done = (struct msg_done){ .lease = lease,
+                                .job = 1,
+                                .epoch = { 1, { 1 } },
+                                .batch = { n, tasks, statuses, no_values } };
+    digest_of(lens, SPAN_LIT("abcd"), m.done.digest);
+    return say(r, peer, &m);
+}
+
+/* A node that beats but does not get on loses the lease; one that does keeps it. */
+static void a_lease_is_renewed_by_progress(void **state)
+{
+    for (int moves = 0; moves <= 1; moves++) {
+        struct rig r = { 0 };
+        struct fx_group *g = NULL;
+        (void)state;
+        rig_init(&r);
+        uint64_t lease = lease_of_one(&r);
+        const struct msg *revoke =
+            wait_for(&r, 70, WORKER, MSG_REVOKE, moves ? &lease : NULL, &g);
+        assert_int_equal(revoke != NULL, !moves);
+        if (revoke)
+            assert_int_equal(revoke->revoke.lease, lease);
+        if (revoke) /* and its tasks are leased again at once */
+            assert_non_null(sent_to(g, WORKER, MSG_LEASE));
+        fx_group_free(g);
+        sched_free(r.sched);
+    }
+}
+
+/* At the tail an idle node gets what a slow one is on; the first good result counts, the
+ * other's is lost, and the slow one is told to stop. */
+static void an_idle_node_runs_a_straggler(void **state)
+{
+    static const uint32_t all[] = { 0 };
+    struct rig r = { 0 };
+    struct fx_group *g = NULL;
+
+    (void)state;
+    rig_init(&r);
+    uint64_t first = lease_of_one(&r);
+    hello_other(&r);
+    const struct msg *lease = wait_for(&r, 5, OTHER, MSG_LEASE, &first, &g);
+    assert_non_null(lease);
+    uint64_t second = lease->lease.lease;
+    assert_int_not_equal(second, first);
+    fx_group_free(g);
+
+    /* A failure of the second does not count while the first is still on it. */
+    g = done(&r, OTHER, second, all, 1, TASK_FAILED);
+    assert_int_equal(sent_to(g, OTHER, MSG_COMMITTED)->committed.n_won, 0);
+    fx_group_free(g);
+    g = done(&r, WORKER, first, all, 1, TASK_OK);
+    assert_int_equal(sent_to(g, WORKER, MSG_COMMITTED)->committed.n_won, 1);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
+static void the_faster_one_wins_and_the_other_stops(void **state)
+{
+    static const uint32_t all[] = { 0 };
+    struct rig r = { 0 };
+    struct fx_group *g = NULL;
+
+    (void)state;
+    rig_init(&r);
+    uint64_t first = lease_of_one(&r);
+    hello_other(&r);
+    const struct msg *lease = wait_for(&r, 5, OTHER, MSG_LEASE, &first, &g);
+    assert_non_null(lease);
+    uint64_t second = lease->lease.lease;
+    fx_group_free(g);
+    g = done(&r, OTHER, second, all, 1, TASK_OK);
+    assert_int_equal(sent_to(g, OTHER, MSG_COMMITTED)->committed.n_won, 1);
+    assert_int_equal(sent_to(g, WORKER, MSG_REVOKE)->revoke.lease, first);
+    fx_group_free(g);
+    g = done(&r, WORKER, first, all, 1, TASK_OK); /* it was on its way */
+    const struct msg *answer = sent_to(g, WORKER, MSG_COMMITTED);
+    assert_int_equal(answer->committed.n_won, 0);
+    assert_int_equal(answer->committed.n_lost, 1);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_lease_is_renewed_by_progress),
+        cmocka_unit_test(an_idle_node_runs_a_straggler),
+        cmocka_unit_test(the_faster_one_wins_and_the_other_stops),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
