@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 #include "coordinator/sched.h"
 
@@ -58,6 +59,30 @@ static void turn_begin(struct coord *c)
     sched_set_pressure(c->sched, backlog > STORE_BACKLOG_MAX / 2, c->full);
 }
 
+/* Each kind of message has its own, so that a campaign reaches all of them. */
+static void fail_at_send(enum msg_type type)
+{
+    switch (type) {
+    case MSG_WELCOME:
+        FAILPOINT("coord_send_welcome");
+        break;
+    case MSG_ACCEPTED:
+        FAILPOINT("coord_send_accepted");
+        break;
+    case MSG_LEASE:
+        FAILPOINT("coord_send_lease");
+        break;
+    case MSG_COMMITTED:
+        FAILPOINT("coord_send_committed");
+        break;
+    case MSG_RESULTS:
+        FAILPOINT("coord_send_results");
+        break;
+    default:
+        break;
+    }
+}
+
 static void send_all(struct coord *c, struct fx_group *g, enum fx_type type)
 {
     struct fx *fx;
@@ -65,6 +90,7 @@ static void send_all(struct coord *c, struct fx_group *g, enum fx_type type)
     STAILQ_FOREACH (fx, &g->list, node) {
         if (fx->type != type)
             continue;
+        fail_at_send(fx->send.msg.type);
         struct link *link = peer_link(c, fx->send.peer);
         if (link_send(link, inner_id(fx->send.peer), &fx->send.msg) < 0)
             log_debug("not_sent", "peer=%llu message=%s",
@@ -166,7 +192,9 @@ static void on_committed(void *arg, struct fx_group *g)
 {
     struct coord *c = arg;
 
+    FAILPOINT("coord_answer_before");
     send_all(c, g, FX_SEND);
+    FAILPOINT("coord_answer_after");
     tell_damage(g);
     turn_begin(c);
     sched_committed(c->sched, g);

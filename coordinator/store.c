@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "coordinator/store_dir.h"
 
 enum { TRANSACTION_BYTES = 4 * MIB, RETRY_FULL_MS = 250 };
@@ -68,6 +69,7 @@ int store_load(struct store *s, const struct store_load_events *ev, void *arg,
 static enum sql_result save_groups(struct store *s, struct group_list *groups,
                                    struct err *err)
 {
+    FAILPOINT("store_save_before");
     enum sql_result rc = sql_begin(s->sql, err);
     struct fx_group *g;
     struct fx *fx;

@@ -2,6 +2,7 @@
 #include "coordinator/store_sql.h"
 
 #include "base/crypto.h"
+#include "base/failpoint.h"
 
 static const char schema[] =
     "CREATE TABLE meta(k TEXT PRIMARY KEY, v) WITHOUT ROWID;"
@@ -85,9 +86,11 @@ static int raise_epoch(struct sql *q, struct epoch *ret, struct err *err)
 {
     int64_t counter = 0;
 
+    FAILPOINT("store_epoch_before");
     if (sql_exec(q, "UPDATE meta SET v = v + 1 WHERE k = 'epoch'", err) < 0 ||
         sql_scalar(q, "SELECT v FROM meta WHERE k = 'epoch'", &counter, err) < 0)
         return -1;
+    FAILPOINT("store_epoch_after");
     ret->counter = (uint64_t)counter;
     crypto_random(ret->nonce, sizeof(ret->nonce));
     return 0;

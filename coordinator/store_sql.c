@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+#include "base/failpoint.h"
+
 #define BATCH_COLUMNS                                                                    \
     "row, cursor, chunk, epoch, lease, n, head, digest, node, tasks, statuses,"          \
     " attempts, lens"
@@ -129,7 +131,12 @@ enum sql_result sql_begin(struct sql *q, struct err *err)
 
 enum sql_result sql_commit(struct sql *q, struct err *err)
 {
-    return sql_result_of(q, sql_run(q->st[ST_COMMIT]), err, "commit");
+    FAILPOINT("store_commit_before");
+    if (FAILPOINT_ERROR("store_commit_error"))
+        return sql_result_of(q, SQLITE_IOERR, err, "commit");
+    int rc = sql_run(q->st[ST_COMMIT]);
+    FAILPOINT("store_commit_after");
+    return sql_result_of(q, rc, err, "commit");
 }
 
 void sql_rollback(struct sql *q)

@@ -1,6 +1,7 @@
 /* What removed jobs leave behind: rows deleted and pages given back in slices, so that no
  * commit waits for a deletion (R7). */
 #include "base/clock.h"
+#include "base/failpoint.h"
 #include "coordinator/store_sql.h"
 
 /* A slice works so long, and one commit longer. A row is a few pages at most: the clock
@@ -88,9 +89,11 @@ static int give_back(struct sql *q)
 {
     int rc = SQLITE_OK;
 
+    FAILPOINT("store_checkpoint_before");
     if (q->moved)
         rc = sqlite3_wal_checkpoint_v2(q->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
                                        NULL);
+    FAILPOINT("store_checkpoint_after");
     q->moved = q->moved && rc != SQLITE_OK;
     q->trim = false;
     return rc == SQLITE_OK ? SQLITE_DONE : rc;

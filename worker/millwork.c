@@ -11,6 +11,8 @@
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/failpoint.h"
 #include "worker/millshm.h"
 
 struct mill_spec {
@@ -242,11 +244,14 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
         atomic_store_explicit(&control->on, (uint64_t)head->serial << 32 | i,
                               memory_order_release);
         atomic_fetch_add_explicit(&control->moved, 1, memory_order_relaxed);
+        FAILPOINT("mill_task_before");
         enum task_status status = run_task(m, &job, i, input);
         atomic_store_explicit(&control->since_ns, 0, memory_order_relaxed);
         if (left == 1 && job.body_fd >= 0)
             close(job.body_fd);
+        FAILPOINT("mill_report_before");
         report(m, &job, i, status, --left == 0);
+        FAILPOINT("mill_report_after");
     }
 }
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/crypto.h"
+#include "base/failpoint.h"
 #include "base/log.h"
 
 enum {
@@ -188,6 +189,7 @@ static void on_lease(struct node *n, const struct msg *m)
         give_back(n, &of);
         return;
     }
+    FAILPOINT("lease_taken");
     l = lease_new(n, j, m);
     TAILQ_INSERT_TAIL(&n->waiting, l, wait_node);
     l->waiting = true;
@@ -327,6 +329,7 @@ static void hello(struct node *n)
                                   .draining = n->draining };
     memcpy(m.hello.nonce, n->nonce, sizeof(n->nonce));
     n->welcomed = false;
+    FAILPOINT("worker_hello_send");
     say(n, &m);
     free(held.list);
 }
@@ -391,6 +394,7 @@ static void on_message(void *arg, peer_id peer, const struct msg *m)
         on_lease(n, m);
         break;
     case MSG_COMMITTED:
+        FAILPOINT("committed_taken");
         batch_committed(n, &m->committed);
         break;
     case MSG_REVOKE:

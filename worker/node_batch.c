@@ -3,6 +3,7 @@
  * before Done, published after Committed, told by Published. */
 #include "worker/node_state.h"
 
+#include "base/failpoint.h"
 #include "base/log.h"
 
 static const uint32_t *numbers(const struct buf *b)
@@ -188,13 +189,17 @@ static void send_done(struct batch *b)
     };
     memcpy(m.done.digest, l->digest, sizeof(l->digest));
     b->state = BATCH_SENT;
+    FAILPOINT("done_send_before");
     link_send(l->node->link, 0, &m);
+    FAILPOINT("done_send_after");
 }
 
 static void sync_files(void *arg)
 {
     struct batch *b = arg;
+    FAILPOINT("files_sync_before");
     files_sync(b->lease->node->roots, b->items, b->n_items);
+    FAILPOINT("files_sync_after");
 }
 
 static void files_synced(void *arg)
@@ -274,14 +279,18 @@ void batch_say_published(struct batch *b)
     if (failed)
         m.body = buf_span(&b->values);
     b->state = BATCH_SAID;
+    FAILPOINT("published_send_before");
     link_send(l->node->link, 0, &m);
+    FAILPOINT("published_send_after");
 }
 
 static void publish_files(void *arg)
 {
     struct batch *b = arg;
+    FAILPOINT("files_publish_before");
     files_publish(b->lease->node->roots, b->items, b->n_items,
                   !b->lease->job->spec.no_sync);
+    FAILPOINT("files_publish_after");
 }
 
 static void files_published(void *arg)

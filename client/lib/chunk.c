@@ -4,6 +4,7 @@
 #include <endian.h>
 
 #include "base/crypto.h"
+#include "base/failpoint.h"
 #include "client/lib/internal.h"
 
 bool chunk_room(const struct tm_job *job)
@@ -160,8 +161,10 @@ int chunk_send_all(struct tm_job *job)
             .job = job->id, .seq = ck->seq, .n = ck->n, .lens = ck->lens
         };
         memcpy(m.chunk.digest, ck->digest, sizeof(ck->digest));
+        FAILPOINT("client_chunk_send_before");
         if (link_send(job->conn->link, 0, &m) < 0)
             return -1;
+        FAILPOINT("client_chunk_send_after");
         ck->sent = true;
         job->sent_bytes += bytes;
     }

@@ -1,6 +1,7 @@
 /* A job as this process sees it: what it is, the lists it stands on, and what the
  * coordinator says about it. */
 #include "base/crypto.h"
+#include "base/failpoint.h"
 #include "client/lib/internal.h"
 
 enum { RETRIES_DEFAULT = 3 };
@@ -200,6 +201,7 @@ static int send_submit(struct tm_job *job)
         .detached = job->detached,
     };
     memcpy(m.submit.key, job->key, sizeof(job->key));
+    FAILPOINT("client_submit_send");
     if (link_send(c->link, 0, &m) < 0)
         return -1;
     TAILQ_INSERT_TAIL(&c->asked, job, asked_node);
@@ -216,8 +218,10 @@ static int send_seal(struct tm_job *job)
     m.seal = (struct msg_seal){ .job = job->id,
                                 .chunks = job->next_seq,
                                 .tasks = job->earlier + job->added };
+    FAILPOINT("client_seal_send_before");
     if (link_send(job->conn->link, 0, &m) < 0)
         return -1;
+    FAILPOINT("client_seal_send_after");
     job->seal_sent = true;
     return 0;
 }

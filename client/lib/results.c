@@ -2,6 +2,7 @@
  * (and one message). The reader owns the batch it is in and walks it without the mutex.
  * A follower is sent a result once: after a reconnect it asks again from the cursor after
  * the last batch received, and batches that do not join on there are dropped. */
+#include "base/failpoint.h"
 #include "client/lib/internal.h"
 
 /* What a result costs of the credit besides its bytes, as the coordinator counts it. */
@@ -184,6 +185,7 @@ static int send_follow(struct tm_job *job)
         .inputs = job->flags & TM_INPUTS,
         .failed_only = job->flags & TM_FAILED_ONLY,
     };
+    FAILPOINT("client_follow_send");
     if (link_send(job->conn->link, 0, &m) < 0)
         return -1;
     job->follow_sent = true;
@@ -201,6 +203,7 @@ int results_send(struct tm_job *job)
         return 0;
     struct msg m = { .type = MSG_CREDIT };
     m.credit = (struct msg_credit){ .job = job->id, .bytes = (uint32_t)job->credit_due };
+    FAILPOINT("client_credit_send");
     if (link_send(job->conn->link, 0, &m) < 0)
         return -1;
     job->credit_due = 0;

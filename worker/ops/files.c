@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
+
 /* From so many files of one group on, one syncfs is cheaper than an fsync each. */
 enum { SYNCFS_FROM = 32 };
 
@@ -247,11 +249,13 @@ int files_create(const struct files_roots *roots, struct span out,
         return exists(err);
     }
     unlinkat(p.dir, p.temp, 0); /* of this same attempt, by a mill that died */
+    FAILPOINT("mill_file_create_before");
     fd = openat(p.dir, p.temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         err_set(err, 1, "cannot make the output: %s", strerror(errno));
     else
         fchmod(fd, mode & 0777);
+    FAILPOINT("mill_file_create_after");
     close(p.dir);
     if (fd < 0)
         return -1;
@@ -284,6 +288,10 @@ static int sync_one(const struct files_roots *roots, struct files_item *item, bo
     if (fd < 0)
         return err_set(&item->err, 1, "its temporary file is gone: %s", strerror(errno));
     rc = start ? sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE) : fsync(fd);
+    if (!start && FAILPOINT_ERROR("file_sync_error")) {
+        errno = EIO;
+        rc = -1;
+    }
     if (rc < 0 && !start)
         err_set(&item->err, 1, "cannot be made durable: %s", strerror(errno));
     close(fd);
@@ -347,6 +355,13 @@ static int rename_one(const struct place *p, bool force, struct err *err)
     return exists(err);
 }
 
+static void sync_dir(int dir)
+{
+    FAILPOINT("dir_sync_before");
+    fsync(dir);
+    FAILPOINT("dir_sync_after");
+}
+
 void files_publish(const struct files_roots *roots, struct files_item *items, size_t n,
                    bool sync)
 {
@@ -358,21 +373,23 @@ void files_publish(const struct files_roots *roots, struct files_item *items, si
         if (place_open(roots, items[i].out, &items[i].attempt, false, &p, &items[i].err) <
             0)
             continue;
+        FAILPOINT("file_rename_before");
         rename_one(&p, items[i].force, &items[i].err);
+        FAILPOINT("file_rename_after");
         /* Neighbours come together: a directory is synced when the next one begins. */
         if (!sync || fstat(p.dir, &st) < 0) {
             close(p.dir);
             continue;
         }
         if (last_dir >= 0 && (st.st_ino != last.st_ino || st.st_dev != last.st_dev))
-            fsync(last_dir);
+            sync_dir(last_dir);
         if (last_dir >= 0)
             close(last_dir);
         last_dir = p.dir;
         last = st;
     }
     if (last_dir >= 0) {
-        fsync(last_dir);
+        sync_dir(last_dir);
         close(last_dir);
     }
 }

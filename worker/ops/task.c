@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
 #include "worker/ops/age.h"
 #include "worker/ops/hash.h"
 
@@ -297,6 +298,7 @@ static int close_sink(struct run *r, int rc)
 {
     if (r->out_fd < 0)
         return rc;
+    FAILPOINT("mill_file_close_before");
     if (close(r->out_fd) < 0 && rc == 0) {
         err_set(&r->err, 1, "cannot write the output: %s", strerror(errno));
         rc = fail(r, of_errno(errno));
