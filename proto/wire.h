@@ -1,4 +1,4 @@
-/* Messages as C structs and their envelopes (protobuf inside; only user of protobuf-c).
+/* Messages as C structs and their envelopes (protobuf inside: wire_pb.h).
  * A message on a link is [envelope][body frames...]; body bytes are opaque here and never
  * copied. Decoding puts arrays in an arena and borrows bytes from the frame: both must
  * outlive the struct. Every count and length is checked against a named limit. */
