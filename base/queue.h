@@ -12,4 +12,8 @@
     for ((var) = LIST_FIRST(head); (var) && ((next) = LIST_NEXT(var, field), 1);         \
          (var) = (next))
 
+#define STAILQ_FOREACH_SAFE(var, head, field, next)                                      \
+    for ((var) = STAILQ_FIRST(head); (var) && ((next) = STAILQ_NEXT(var, field), 1);     \
+         (var) = (next))
+
 #endif

@@ -8,7 +8,11 @@
 
 /* At half of it intake and leasing stop (R10). */
 enum { STORE_BACKLOG_MAX = 64 * MIB };
+/* The reserve file is this part of what is to stay free: it holds a log and the pages
+ * that a deletion writes. */
+enum { RESERVE_SHARE = 4 };
 #define DRAIN_NS (5 * NS_PER_S)
+#define LOOK_NS  (200 * NS_PER_MS) /* between two looks at the free space */
 
 struct listener {
     struct coord *coord;
@@ -28,7 +32,8 @@ struct coord {
     struct loop_timer *timer;
     struct loop_hook *hook;
     int64_t drain_ns; /* when it began; 0 = not */
-    bool full;
+    int64_t look_ns;  /* when to look at the free space again */
+    bool full, low;
     struct err failure;
 };
 
@@ -48,6 +53,23 @@ static peer_id inner_id(peer_id id)
 
 /* ---- turns ---- */
 
+static void look_for_room(struct coord *c)
+{
+    if (loop_now_ns(c->loop) < c->look_ns)
+        return;
+    c->look_ns = loop_now_ns(c->loop) + LOOK_NS;
+    uint64_t room = store_room_bytes(c->store);
+    sched_set_room(c->sched, room);
+    if (sched_low(c->sched) == c->low)
+        return;
+    c->low = sched_low(c->sched);
+    if (c->low)
+        log_warn("disk_low", "free_mib=%llu effect=\"no job and no input is taken\"",
+                 (unsigned long long)(room / MIB));
+    else
+        log_info("disk_has_room", "free_mib=%llu", (unsigned long long)(room / MIB));
+}
+
 static void turn_begin(struct coord *c)
 {
     size_t backlog = store_backlog_bytes(c->store);
@@ -57,6 +79,7 @@ static void turn_begin(struct coord *c)
     c->turn = fx_group_new();
     sched_turn_begin(c->sched, loop_now_ns(c->loop), clock_wall_ns(), c->turn);
     sched_set_pressure(c->sched, backlog > STORE_BACKLOG_MAX / 2, c->full);
+    look_for_room(c);
 }
 
 /* Each kind of message has its own, so that a campaign reaches all of them. */
@@ -118,10 +141,13 @@ static bool turn_end(void *arg)
     sched_turn_end(c->sched);
     c->turn = NULL;
     send_all(c, g, FX_SEND_NOW);
-    if (STAILQ_EMPTY(&g->list))
+    struct fx_group *pages = fx_group_split_pages(g);
+    if (!g->waits)
         fx_group_free(g);
     else
         store_push(c->store, g);
+    if (pages)
+        store_push(c->store, pages);
     loop_timer_arm(c->timer, MAX(0, sched_next_ns(c->sched) - loop_now_ns(c->loop)));
     if (c->drain_ns &&
         (sched_drain(c->sched) || loop_now_ns(c->loop) - c->drain_ns > DRAIN_NS))
@@ -217,9 +243,10 @@ static void on_full(void *arg, bool full, const struct err *err)
 
     c->full = full;
     if (full)
-        log_error("disk_full", "why=\"%s\" effect=\"jobs are refused\"", err->text);
+        log_error("disk_full", "why=\"%s\" effect=\"no job and no input is taken\"",
+                  err->text);
     else
-        log_info("disk_has_room", "effect=\"jobs are taken again\"");
+        log_info("disk_has_room", "effect=\"what waited is on disk\"");
     turn_begin(c);
 }
 
@@ -260,6 +287,7 @@ static int load(struct coord *c, struct err *err)
     struct sched_config config = { .epoch = store_epoch(c->store),
                                    .silence_ns = c->config.silence_ns,
                                    .keep_ns = c->config.keep_ns,
+                                   .reserve_bytes = c->config.reserve_bytes,
                                    .seed = crypto_random_u32() };
     uint64_t next_row = 1;
 
@@ -267,6 +295,8 @@ static int load(struct coord *c, struct err *err)
     if (store_load(c->store, &ev, c->sched, &next_row, err) < 0)
         return -1;
     sched_loaded(c->sched, next_row);
+    store_reserve(c->store,
+                  c->config.ephemeral ? 0 : c->config.reserve_bytes / RESERVE_SHARE);
     return 0;
 }
 

@@ -15,7 +15,8 @@ struct coord_config {
     enum durability durability;
     bool ephemeral; /* nothing of the state is left at the end */
     int64_t silence_ns;
-    int64_t keep_ns; /* how long ended jobs are kept; 0 = until they are removed */
+    uint64_t reserve_bytes; /* that stay free on its disk (R13); 0 = none */
+    int64_t keep_ns;        /* how long ended jobs are kept; 0 = until they are removed */
 };
 
 struct coord;

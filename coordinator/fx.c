@@ -1,10 +1,12 @@
 #include "coordinator/fx.h"
+#include "base/queue.h"
 
 struct fx_group *fx_group_new(void)
 {
     struct fx_group *g = xcalloc(1, sizeof(*g));
     arena_init(&g->arena, 0);
     STAILQ_INIT(&g->list);
+    g->only_pages = true;
     return g;
 }
 
@@ -82,8 +84,32 @@ struct fx *fx_add(struct fx_group *g, enum fx_type type)
         g->saves = true;
     else if (type < FX_SEND)
         g->reads = true;
+    g->removes |= type == FX_REMOVE;
+    g->waits |= type != FX_SEND_NOW;
+    g->only_pages &= type == FX_SEND_NOW || type == FX_READ_RESULTS;
     STAILQ_INSERT_TAIL(&g->list, fx, node);
     return fx;
+}
+
+struct fx_group *fx_group_split_pages(struct fx_group *g)
+{
+    struct fx_group *pages = NULL;
+    struct fx *fx, *tmp;
+
+    if (g->only_pages || !g->reads)
+        return NULL;
+    STAILQ_FOREACH_SAFE(fx, &g->list, node, tmp)
+    {
+        if (fx->type != FX_READ_RESULTS)
+            continue;
+        if (!pages)
+            pages = fx_group_new();
+        STAILQ_REMOVE(&g->list, fx, fx, node);
+        fx_add(pages, FX_READ_RESULTS)->read_results = fx->read_results;
+    }
+    if (pages)
+        pages->turn = g->turn;
+    return pages;
 }
 
 void *fx_keep_bytes(struct fx_group *g, const void *p, size_t len)

@@ -154,13 +154,20 @@ struct fx_group {
     STAILQ_ENTRY(fx_group) node;
     STAILQ_HEAD(fx_list, fx) list;
     struct arena arena; /* the effects, and what they point to (but blobs) */
+    uint64_t turn;      /* its number, growing */
     size_t bytes;       /* of blobs to be stored: what waiting for the store costs */
     bool saves, reads;
+    bool removes;    /* jobs: it gives room back */
+    bool waits;      /* something of it is not done at the end of the turn */
+    bool only_pages; /* it asks for pages of results, and nothing else waits */
 };
 
 struct fx_group *fx_group_new(void);
 /* Drops its references to blobs. Takes NULL. */
 void fx_group_free(struct fx_group *g);
+/* Takes the pages of results that are asked for out of a group that has more than them:
+ * a group of their own, to be pushed next; NULL when there is none to take out. */
+struct fx_group *fx_group_split_pages(struct fx_group *g);
 /* A new effect at the end of the group, zeroed. Blobs put into it are owned by it. */
 struct fx *fx_add(struct fx_group *g, enum fx_type type);
 /* Copies into the group's arena. */

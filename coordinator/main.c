@@ -14,7 +14,7 @@
 struct options {
     struct opt_list listen;
     const char *state, *durability, *log_level;
-    int64_t silence_ns, keep_ns, lifeline_fd, ready_fd;
+    int64_t silence_ns, keep_ns, reserve_bytes, lifeline_fd, ready_fd;
     bool ephemeral, help, version;
 };
 
@@ -28,6 +28,8 @@ static const struct opt table[] = {
       "full|normal|none", "full survives power loss, normal kill -9" },
     { "keep", 0, OPT_DURATION, OFF(keep_ns), "TIME", "0s", 0, 0, NULL,
       "remove jobs so long after they ended, counted while this runs; 0s: never" },
+    { "reserve", 0, OPT_SIZE, OFF(reserve_bytes), "SIZE", "64MiB", 0, 0, NULL,
+      "keep so much of the state's disk free: below twice of it no job is taken" },
     { "silence", 0, OPT_DURATION, OFF(silence_ns), "TIME", "10s", NS_PER_S,
       3600 * NS_PER_S, NULL, "a peer not heard for so long is gone" },
     { "log-level", 0, OPT_CHOICE, OFF(log_level), "LEVEL", "info", 0, 0,
@@ -163,6 +165,7 @@ static int serve(const struct options *o, struct err *err)
         .ephemeral = o->ephemeral,
         .silence_ns = o->silence_ns,
         .keep_ns = o->keep_ns,
+        .reserve_bytes = (uint64_t)o->reserve_bytes,
     };
     struct run run = { NULL, NULL };
     struct loop_io *lifeline = NULL;

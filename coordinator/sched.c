@@ -132,6 +132,7 @@ void sched_turn_begin(struct sched *s, int64_t now_ns, int64_t wall_ns,
     s->real_now = now_ns;
     s->wall = wall_ns;
     s->g = g;
+    g->turn = ++s->turn;
     s->again = false;
 }
 
@@ -198,6 +199,7 @@ void sched_turn_end(struct sched *s)
     jobs_keep(s);
     defer_due(s);
     lease_pump(s);
+    credit_again(s);
     s->g = NULL;
 }
 
@@ -238,12 +240,6 @@ void sched_each_peer(const struct sched *s, void (*fn)(void *arg, peer_id peer),
         fn(arg, p->id);
 }
 
-void sched_set_pressure(struct sched *s, bool pressure, bool full)
-{
-    s->pressure = pressure;
-    s->full = full;
-}
-
 bool sched_drain(struct sched *s)
 {
     s->draining = true;
@@ -254,6 +250,7 @@ void sched_committed(struct sched *s, struct fx_group *g)
 {
     struct fx *fx;
 
+    s->turn_on_disk = g->turn;
     STAILQ_FOREACH (fx, &g->list, node) {
         switch (fx->type) {
         case FX_CHUNK:
@@ -267,8 +264,10 @@ void sched_committed(struct sched *s, struct fx_group *g)
             break;
         case FX_STATE: {
             struct job *j = sched_job(s, fx->state.job);
-            if (j)
+            if (j) {
+                j->end_on_disk = fx->state.ended_wall_ns != 0;
                 follow_pump(s, j);
+            }
             break;
         }
         case FX_READ_CHUNK:

@@ -17,6 +17,7 @@ struct sched_config {
     int64_t lease_ns;       /* a lease without progress for so long ends; 0 = 60 s */
     int64_t unpublished_ns; /* a won file not published by then is an error; 0 = 10 min */
     int64_t keep_ns;        /* an ended job is removed after it; 0 = never by itself */
+    uint64_t reserve_bytes; /* that stay free on the disk (R13); 0 = no marks */
     size_t open_bytes;      /* of chunks kept in memory; 0 = 64 MiB */
     uint32_t seed;          /* of the jitter */
 };
@@ -52,6 +53,9 @@ void sched_peer_queued(struct sched *s, peer_id peer, size_t bytes);
 void sched_committed(struct sched *s, struct fx_group *g);
 /* The store cannot keep up or the disk is full: intake and leasing stop (R10, R13). */
 void sched_set_pressure(struct sched *s, bool pressure, bool full);
+/* What is free on the store's disk: below the marks nothing comes in (R13). */
+void sched_set_room(struct sched *s, uint64_t free_bytes);
+bool sched_low(const struct sched *s); /* no job is taken for want of room */
 /* No lease any more; the process is about to end. True when none is out. */
 bool sched_drain(struct sched *s);
 

@@ -26,14 +26,15 @@ static bool at_end(const struct follower *f, uint64_t cursor)
 }
 
 /* The common part of a Results message; records are added by the caller. What comes from
- * the disk needs not pass through the store again; that the job has ended does, since its
- * state may be on its way there (R1). */
+ * the disk needs not pass through the store again; that the job has ended does while its
+ * state is on its way there (R1), and then what comes after that. */
 static struct fx *results(struct sched *s, struct follower *f, uint64_t cursor,
                           uint64_t next)
 {
     struct job *j = f->job;
-    struct fx *fx = job_ended(j) ? sched_send(s, f->peer, MSG_RESULTS)
-                                 : sched_send_now(s, f->peer, MSG_RESULTS);
+    bool behind = (job_ended(j) && !j->end_on_disk) || f->behind > s->turn_on_disk;
+    struct fx *fx = behind ? sched_send(s, f->peer, MSG_RESULTS)
+                           : sched_send_now(s, f->peer, MSG_RESULTS);
     struct msg_results *r = &fx->send.msg.results;
 
     r->job = j->row.id;
@@ -45,6 +46,8 @@ static struct fx *results(struct sched *s, struct follower *f, uint64_t cursor,
                                          j->row.poison, j->row.cancelled, j->leased };
     f->cursor = next;
     f->ended = r->end;
+    if (behind)
+        f->behind = s->turn;
     return fx;
 }
 

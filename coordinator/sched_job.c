@@ -182,6 +182,8 @@ void sched_chunk_committed(struct sched *s, const struct chunk_row *row)
     struct job *j = sched_job(s, row->job);
     struct chunk *c = j ? j->chunks[row->seq].open : NULL;
 
+    if (j)
+        j->chunks_on_disk = row->seq + 1;
     if (!c)
         return;
     c->committed = true;
@@ -259,6 +261,7 @@ void sched_free_job(struct sched *s, struct job *j)
     for (uint32_t i = 0; i < j->row.chunks; i++)
         if (j->chunks && j->chunks[i].open)
             chunk_free(s, j->chunks[i].open);
+    job_client_is(s, j, 0);
     TAILQ_REMOVE(&s->all, j, node);
     HASH_DEL(s->jobs, j);
     HASH_DELETE(hh_key, s->jobs_by_key, j);
@@ -285,6 +288,7 @@ void sched_load_job(struct sched *s, const struct job_row *row)
     struct job *j = job_new(s, &r, &err);
     CHECK(j != NULL); /* it was unpacked when it was submitted */
     j->sealed = row->state != JOB_OPEN;
+    j->end_on_disk = row->ended_wall_ns != 0;
     j->committed_cursor = job_records(j);
 }
 
@@ -296,7 +300,7 @@ void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t rec
     struct chunk_info *info = info_add(j, row);
     info->recorded = recorded;
     info->visible = recorded; /* less the pending ones, which come next */
-    j->row.chunks++;
+    j->chunks_on_disk = ++j->row.chunks;
     j->row.tasks += row->n;
 }
 
@@ -312,7 +316,7 @@ void sched_loaded(struct sched *s, uint64_t next_row)
             j->first_incomplete++;
 }
 
-static void send_accepted(struct sched *s, peer_id peer, struct job *j)
+void job_accepted(struct sched *s, peer_id peer, struct job *j)
 {
     struct msg_accepted *a = &sched_send(s, peer, MSG_ACCEPTED)->send.msg.accepted;
 
@@ -321,7 +325,7 @@ static void send_accepted(struct sched *s, peer_id peer, struct job *j)
     a->chunks = j->row.chunks;
     a->sealed = j->sealed;
     a->state = j->cancelling ? j->cancel_state : j->row.state;
-    a->credit_bytes = s->pressure ? WIRE_CHUNK_BYTES_MAX : CHUNK_CREDIT_BYTES;
+    a->credit_bytes = job_credit(s, j);
 }
 
 void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
@@ -339,10 +343,8 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
             sched_error(s, p->id, 9, 0, MSG_SUBMIT, text, "");
             return;
         }
-        if (s->full) {
-            sched_error(s, p->id, 1, 0, MSG_SUBMIT,
-                        "the coordinator's disk is full: no job is taken",
-                        "make room in its state directory; running work goes on");
+        if (sched_low(s)) {
+            room_refuse(s, p->id, MSG_SUBMIT);
             return;
         }
         struct job_row row = {
@@ -378,8 +380,8 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
         fx->job.owner = fx_keep(s->g, j->row.owner);
     }
     if (!j->sealed)
-        j->client = p->id;
-    send_accepted(s, p->id, j);
+        job_client_is(s, j, p->id);
+    job_accepted(s, p->id, j);
 }
 
 /* The digest of a chunk: of its lengths as little-endian u32, then its body. */
@@ -400,8 +402,8 @@ static bool cancelled(const struct job *j)
 }
 
 /* NULL, or why not; *ret_code then is the Error's. */
-static const char *chunk_refusal(const struct sched *s, const struct job *j,
-                                 const struct msg *m, uint32_t *ret_code)
+static const char *chunk_refusal(const struct job *j, const struct msg *m,
+                                 uint32_t *ret_code)
 {
     const struct msg_chunk *c = &m->chunk;
 
@@ -427,8 +429,6 @@ static const char *chunk_refusal(const struct sched *s, const struct job *j,
         return "the job is sealed";
     if (j->row.tasks + c->n > UINT32_MAX) /* task numbers have 32 bits on the wire */
         return "the job has too many tasks";
-    if (s->full)
-        return "the coordinator's disk is full";
     return NULL;
 }
 
@@ -437,7 +437,7 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
     const struct msg_chunk *c = &m->chunk;
     struct job *j = sched_job(s, c->job);
     uint32_t code = 9;
-    const char *why = j ? chunk_refusal(s, j, m, &code) : "no such job";
+    const char *why = j ? chunk_refusal(j, m, &code) : "no such job";
 
     if (why) {
         sched_error(s, p->id, code, c->job, MSG_CHUNK, why, "");
@@ -449,7 +449,7 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
             sched_error(s, p->id, 1, c->job, MSG_CHUNK,
                         "this chunk was accepted with other bytes", "");
         else
-            send_accepted(s, p->id, j);
+            job_accepted(s, p->id, j);
         return;
     }
     struct chunk_row *row = &fx_add(s->g, FX_CHUNK)->chunk;
@@ -469,7 +469,7 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
     chunk_open(s, j, row, NULL);
     j->row.chunks++;
     j->row.tasks += c->n;
-    send_accepted(s, p->id, j);
+    job_accepted(s, p->id, j);
 }
 
 void sched_seal(struct sched *s, struct peer *p, const struct msg *m)
@@ -492,14 +492,14 @@ void sched_seal(struct sched *s, struct peer *p, const struct msg *m)
         fx->state.job = j->row.id;
         fx->state.state = JOB_SEALED;
     }
-    j->client = 0;
-    send_accepted(s, p->id, j);
+    job_client_is(s, j, 0);
+    job_accepted(s, p->id, j);
     job_settle(s, j);
 }
 
 void job_client_gone(struct sched *s, struct job *j)
 {
-    j->client = 0;
+    job_client_is(s, j, 0);
     j->client_gone_ns = s->now;
 }
 
@@ -567,7 +567,7 @@ void sched_cancel(struct sched *s, struct peer *p, const struct msg *m)
         return;
     }
     job_cancel(s, j, JOB_CANCELLED);
-    send_accepted(s, p->id, j);
+    job_accepted(s, p->id, j);
     sched_answer(s, p->id, m->cancel.id);
 }
 

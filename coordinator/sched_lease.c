@@ -312,7 +312,7 @@ void lease_pump(struct sched *s)
     struct job *j;
     bool gave, tail = s->now - s->tail_looked_ns >= TAIL_LOOK_NS;
 
-    if (s->pressure || s->full || s->draining || node_awaited(s))
+    if (s->draining || !room_to_lease(s) || node_awaited(s))
         return;
     if (tail)
         s->tail_looked_ns = s->now;

@@ -14,12 +14,14 @@ struct answer {
     peer_id peer;
     uint32_t id, n;
     bool refused; /* by an Error instead */
+    bool now;     /* not behind what waits for the disk */
     struct buf rows;
 };
 
 static void answer_send(struct answer *a, bool last)
 {
-    struct fx *fx = sched_send(a->s, a->peer, MSG_ANSWER);
+    struct fx *fx = a->now ? sched_send_now(a->s, a->peer, MSG_ANSWER)
+                           : sched_send(a->s, a->peer, MSG_ANSWER);
 
     fx->send.msg.answer = (struct msg_answer){ a->id, a->n, last };
     fx->send.body = blob_new(buf_span(&a->rows));
@@ -129,7 +131,7 @@ static void rows_status(struct answer *a, uint64_t job)
     map_pack_uint(&a->rows, "epoch", a->s->config.epoch.counter);
     map_pack_uint(&a->rows, "jobs", HASH_CNT(hh, a->s->jobs));
     map_pack_uint(&a->rows, "leases", HASH_COUNT(a->s->leases));
-    map_pack_bool(&a->rows, "full", a->s->full);
+    map_pack_bool(&a->rows, "full", sched_low(a->s));
     answer_row(a);
 }
 
@@ -143,9 +145,23 @@ static const struct {
     { "status", rows_status },
 };
 
+/* Answers keep their place behind what is being saved (R1). On a full disk that may be
+ * long: who wants to know why is told at once, and who wants to read, if what is said of
+ * that job is on disk. */
+static bool answer_now(struct sched *s, const struct msg *m)
+{
+    const struct job *j = m->query.job ? sched_job(s, m->query.job) : NULL;
+
+    if (!s->full)
+        return false;
+    return m->query.job ? j && j->chunks_on_disk == j->row.chunks : true;
+}
+
 void sched_query(struct sched *s, struct peer *p, const struct msg *m)
 {
-    struct answer a = { .s = s, .peer = p->id, .id = m->query.id };
+    struct answer a = {
+        .s = s, .peer = p->id, .id = m->query.id, .now = answer_now(s, m)
+    };
 
     for (size_t i = 0; i < ARRAY_LEN(queries); i++) {
         if (!span_eq(span_str(queries[i].what), m->query.what))

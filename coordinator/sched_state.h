@@ -15,6 +15,7 @@ enum {
     DEATHS_MAX = 3,  /* own deaths of a task's mill: then it is quarantined (R12) */
     FOLLOW_PAGE_BYTES = 256 * KIB,
     CHUNK_CREDIT_BYTES = 4 * MIB, /* unacknowledged bytes a submitter may have */
+    SUBMIT_BYTES = 32 * MIB,      /* and all of them together, but a chunk each */
     PEER_QUEUED_MAX = 1 * MIB,    /* bulk waiting in our queue to one peer */
     CANCEL_CHUNKS_PER_TURN = 64,
     LEASES_PER_SLOT = 2, /* so that a slot never waits for the network */
@@ -87,6 +88,7 @@ struct follower {
     int64_t credit;
     bool task_order, inputs, failed_only;
     bool reading, ended;
+    uint64_t behind; /* turn whose group carries the last page that waits for it */
     LIST_ENTRY(follower) job_node;
     UT_hash_handle hh;
 };
@@ -102,12 +104,15 @@ struct job {
     uint32_t first_incomplete; /* all chunks before it are wholly visible */
     uint32_t next_open;        /* chunks from here on are not in memory */
     uint32_t n_open;
+    uint32_t chunks_on_disk;            /* committed */
     uint64_t leased, deferred, pending; /* tasks */
     uint64_t committed_cursor;
+    bool end_on_disk; /* that it has ended */
     bool sealed, cancelling, listed;
     uint32_t cancel_seq;
     enum job_state cancel_state; /* what it ends as */
-    peer_id client;              /* who submits; 0 = gone */
+    peer_id client;              /* who submits; 0 = gone; see job_client_is */
+    bool dry;                    /* its client was told a credit of 0 */
     int64_t client_gone_ns, unplaceable_ns;
     TAILQ_HEAD(, chunk) ready;
     LIST_HEAD(, follower) followers;
@@ -220,8 +225,13 @@ struct sched {
     size_t tombs_n, tombs_cap;           /* cap: a power of two */
     int64_t run_loaded_ns, run_saved_ns; /* running time of coordinators (R16) */
     uint64_t next_job, next_lease, next_row, next_follow, session;
+    uint64_t turn, turn_on_disk; /* of groups */
     size_t open_bytes;
     uint64_t random;
+    uint64_t free_bytes; /* on the store's disk */
+    uint32_t submitters; /* jobs with a client */
+    bool low, lowest;    /* below the first, the second mark (R13) */
+    bool dry;            /* some job's client was told a credit of 0 */
     bool pressure, full, draining, again;
 };
 
@@ -258,6 +268,7 @@ void job_open_chunks(struct sched *s, struct job *j);
 void job_read_chunk(struct sched *s, struct job *j, uint32_t seq); /* unless it is read */
 void job_cancel(struct sched *s, struct job *j, enum job_state as);
 void job_cancel_more(struct sched *s, struct job *j);
+void job_accepted(struct sched *s, peer_id peer, struct job *j); /* says so */
 void job_client_gone(struct sched *s, struct job *j);
 void sched_submit(struct sched *s, struct peer *p, const struct msg *m);
 void sched_chunk(struct sched *s, struct peer *p, const struct msg *m);
@@ -348,6 +359,13 @@ void follow_pump(struct sched *s, struct job *j);
 void follow_drop_peer(struct sched *s, peer_id peer);
 void follow_peer_room(struct sched *s, peer_id peer); /* its queue is short again */
 void follow_free(struct sched *s, struct follower *f);
+
+/* sched_room.c */
+bool room_to_lease(const struct sched *s);
+void room_refuse(struct sched *s, peer_id peer, enum msg_type about);
+void job_client_is(struct sched *s, struct job *j, peer_id client);
+uint32_t job_credit(struct sched *s, struct job *j); /* to be told its client now */
+void credit_again(struct sched *s); /* to those who were told 0, when there is some */
 
 /* sched_remove.c */
 void sched_remove(struct sched *s, struct peer *p, const struct msg *m);

@@ -3,12 +3,20 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/failpoint.h"
+#include "base/queue.h"
 #include "coordinator/store_dir.h"
+#include "coordinator/store_space.h"
 
-enum { TRANSACTION_BYTES = 4 * MIB, RETRY_FULL_MS = 250 };
+enum { TRANSACTION_MAX = 4 * MIB, TRANSACTION_MIN = 256 * KIB };
+#define RETRY_FULL_NS    (250 * NS_PER_MS)
+#define RESERVE_AGAIN_NS (1 * NS_PER_S)
+/* What a group costs in memory beside its blobs: its arena's block. */
+enum { GROUP_BYTES = 16 * KIB };
 
 STAILQ_HEAD(group_list, fx_group);
 
@@ -17,7 +25,11 @@ struct store {
     int lock_fd;
     struct epoch epoch;
     struct sql *sql; /* the thread's, once it runs */
-    bool trim_later; /* the thread's */
+    bool trim_later; /* the thread's, as what follows */
+    uint64_t reserve_bytes;
+    size_t transaction_bytes; /* what is committed together */
+    bool reserve_held;
+    int64_t reserve_again_ns; /* when to try to take it again */
     struct loop_wake *wake;
     const struct store_events *ev;
     void *arg;
@@ -40,17 +52,26 @@ int store_open(const char *dir, enum durability durability, struct store **ret,
 
     s->dir = xstrdup(dir);
     s->lock_fd = -1;
+    s->transaction_bytes = TRANSACTION_MAX;
     STAILQ_INIT(&s->waiting);
     STAILQ_INIT(&s->done);
     pthread_mutex_init(&s->mutex, NULL);
-    pthread_cond_init(&s->cond, NULL);
-    if (dir_make(dir, err) < 0 || dir_lock(dir, &s->lock_fd, err) < 0 ||
-        sql_open(dir, durability, &s->epoch, &s->sql, err) < 0) {
-        store_close(s, false);
-        return -1;
-    }
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    if (dir_make(dir, err) < 0 || dir_lock(dir, &s->lock_fd, err) < 0)
+        goto failed;
+    /* On a full disk an earlier coordinator's reserve makes the start possible. */
+    reserve_let_go(dir);
+    if (sql_open(dir, durability, &s->epoch, &s->sql, err) < 0)
+        goto failed;
     *ret = s;
     return 0;
+failed:
+    store_close(s, false);
+    return -1;
 }
 
 struct epoch store_epoch(const struct store *s)
@@ -64,7 +85,7 @@ int store_load(struct store *s, const struct store_load_events *ev, void *arg,
     return sql_load(s->sql, ev, arg, ret_next_row, err);
 }
 
-/* ---- the thread ---- */
+/* ---- groups ---- */
 
 static enum sql_result save_groups(struct store *s, struct group_list *groups,
                                    struct err *err)
@@ -128,33 +149,157 @@ static void fail(struct store *s, const struct err *err)
     loop_wake_post(s->wake);
 }
 
-/* R2: with no space the same groups are tried again; any other failure is final. */
+/* ---- a full disk (R2, R13) ---- */
+
+static void reserve_hold(struct store *s)
+{
+    s->reserve_held = s->reserve_bytes && reserve_take(s->dir, s->reserve_bytes);
+    s->reserve_again_ns = clock_mono_ns() + RESERVE_AGAIN_NS;
+}
+
+/* Something is to be tried again after a while. */
+static bool wants_room(const struct store *s)
+{
+    return s->trim_later || (s->reserve_bytes && !s->reserve_held);
+}
+
+static void reserve_drop(struct store *s)
+{
+    if (s->reserve_held)
+        reserve_let_go(s->dir);
+    s->reserve_held = false;
+}
+
+static bool removes_wait(struct store *s, const struct group_list *groups)
+{
+    const struct fx_group *g;
+    bool wait = false;
+
+    STAILQ_FOREACH (g, groups, node)
+        wait |= g->removes;
+    pthread_mutex_lock(&s->mutex);
+    STAILQ_FOREACH (g, &s->waiting, node)
+        wait |= g->removes;
+    pthread_mutex_unlock(&s->mutex);
+    return wait;
+}
+
+/* What gives room back runs with the reserve let go: the log is copied into the database
+ * and removed jobs are deleted. It is taken again, unless a removal is yet to be saved.
+ */
+static enum sql_result make_room(struct store *s, const struct group_list *groups,
+                                 struct err *err)
+{
+    struct err why;
+
+    reserve_drop(s);
+    enum sql_result rc = sql_checkpoint(s->sql, &why);
+    while (rc == SQL_OK && sql_trim_due(s->sql, false))
+        rc = sql_trim(s->sql, &why);
+    if (rc == SQL_FAILED)
+        *err = why;
+    else if (!removes_wait(s, groups))
+        reserve_hold(s);
+    return rc;
+}
+
+/* Under the mutex. */
+static bool pages_wait(const struct store *s)
+{
+    const struct fx_group *g;
+
+    STAILQ_FOREACH (g, &s->waiting, node)
+        if (g->only_pages)
+            return true;
+    return false;
+}
+
+/* While nothing can be saved, pages of results are read: those groups that ask for
+ * nothing else overtake the ones that wait. All others keep their order (R1). */
+static int serve_pages(struct store *s, struct err *err)
+{
+    struct group_list pages;
+    struct fx_group *g, *tmp;
+    int rc;
+
+    STAILQ_INIT(&pages);
+    pthread_mutex_lock(&s->mutex);
+    STAILQ_FOREACH_SAFE(g, &s->waiting, node, tmp)
+    if (g->only_pages) {
+        STAILQ_REMOVE(&s->waiting, g, fx_group, node);
+        STAILQ_INSERT_TAIL(&pages, g, node);
+    }
+    pthread_mutex_unlock(&s->mutex);
+    if (STAILQ_EMPTY(&pages))
+        return 0;
+    rc = answer_reads(s, &pages, err);
+    pthread_mutex_lock(&s->mutex);
+    STAILQ_CONCAT(&s->done, &pages);
+    pthread_mutex_unlock(&s->mutex);
+    loop_wake_post(s->wake);
+    return rc;
+}
+
+/* Until `ns` from now, or the next push. Under the mutex. */
+static void wait_push(struct store *s, int64_t ns)
+{
+    int64_t until = clock_mono_ns() + ns;
+    struct timespec ts = { until / NS_PER_S, until % NS_PER_S };
+
+    pthread_cond_timedwait(&s->cond, &s->mutex, &ts);
+}
+
+/* Some time, and what can be done in it. */
+static int wait_for_room(struct store *s, struct err *err)
+{
+    int64_t until = clock_mono_ns() + RETRY_FULL_NS;
+    int rc = 0;
+
+    while (rc == 0 && clock_mono_ns() < until && !stopping(s)) {
+        rc = serve_pages(s, err);
+        pthread_mutex_lock(&s->mutex);
+        if (rc == 0 && !s->stop && !pages_wait(s))
+            wait_push(s, until - clock_mono_ns());
+        pthread_mutex_unlock(&s->mutex);
+    }
+    return rc;
+}
+
+/* The same groups are tried again until they are saved; any error but a full disk is
+ * final. */
+static enum sql_result save_with_room(struct store *s, struct group_list *groups,
+                                      struct err *err)
+{
+    enum sql_result rc = save_groups(s, groups, err);
+    bool full = rc == SQL_NO_SPACE;
+
+    if (full)
+        tell_full(s, true, err);
+    while (rc == SQL_NO_SPACE && !stopping(s)) {
+        if (make_room(s, groups, err) == SQL_FAILED)
+            return SQL_FAILED;
+        rc = save_groups(s, groups, err);
+        if (rc == SQL_NO_SPACE && wait_for_room(s, err) < 0)
+            return SQL_FAILED;
+    }
+    if (full && rc == SQL_OK)
+        tell_full(s, false, NULL);
+    return rc;
+}
+
 static int execute(struct store *s, struct group_list *groups, bool saves)
 {
     struct err err = { 0 };
-    bool full = false;
 
-    while (saves) {
-        enum sql_result rc = save_groups(s, groups, &err);
-        if (rc == SQL_OK)
-            break;
-        if (rc == SQL_FAILED)
-            goto failed;
-        if (!full)
-            tell_full(s, true, &err);
-        full = true;
-        if (stopping(s))
-            goto failed; /* nothing of it was acknowledged */
-        usleep(RETRY_FULL_MS * 1000);
-    }
-    if (full)
-        tell_full(s, false, NULL);
-    if (answer_reads(s, groups, &err) == 0)
+    /* Stopped while the disk is full: nothing of it was acknowledged. */
+    if ((!saves || save_with_room(s, groups, &err) == SQL_OK) &&
+        answer_reads(s, groups, &err) == 0)
         return 0;
-failed:
     fail(s, &err);
     return -1;
 }
+
+/* ---- the thread ---- */
 
 static bool may_trim(const struct store *s, bool idle)
 {
@@ -171,9 +316,15 @@ static bool take(struct store *s, struct group_list *groups, bool *saves)
     STAILQ_INIT(groups);
     *saves = false;
     pthread_mutex_lock(&s->mutex);
-    while (STAILQ_EMPTY(&s->waiting) && !s->stop && !may_trim(s, true))
-        pthread_cond_wait(&s->cond, &s->mutex);
-    while ((g = STAILQ_FIRST(&s->waiting)) && bytes < TRANSACTION_BYTES) {
+    while (STAILQ_EMPTY(&s->waiting) && !s->stop && !may_trim(s, true)) {
+        if (!wants_room(s))
+            pthread_cond_wait(&s->cond, &s->mutex);
+        else if (clock_mono_ns() < s->reserve_again_ns)
+            wait_push(s, s->reserve_again_ns - clock_mono_ns());
+        else
+            break;
+    }
+    while ((g = STAILQ_FIRST(&s->waiting)) && bytes < s->transaction_bytes) {
         STAILQ_REMOVE_HEAD(&s->waiting, node);
         STAILQ_INSERT_TAIL(groups, g, node);
         bytes += g->bytes;
@@ -184,18 +335,27 @@ static bool take(struct store *s, struct group_list *groups, bool *saves)
     return on;
 }
 
-/* One slice of what removed jobs leave behind. With no space it waits for the next
- * group: that finds out whether there is any. */
+/* One slice of what removed jobs leave behind. With no space it may have the reserve, and
+ * is then tried again after a while. */
 static int trim(struct store *s, bool idle)
 {
     struct err err = { 0 };
+    enum sql_result rc = SQL_OK;
 
-    if (!may_trim(s, idle))
-        return 0;
-    enum sql_result rc = sql_trim(s->sql, &err);
+    if (may_trim(s, idle)) {
+        rc = sql_trim(s->sql, &err);
+        s->trim_later = rc == SQL_NO_SPACE && !s->reserve_held;
+        if (s->trim_later)
+            s->reserve_again_ns = clock_mono_ns() + RESERVE_AGAIN_NS;
+        else if (rc == SQL_NO_SPACE)
+            reserve_drop(s);
+    } else if (wants_room(s) && clock_mono_ns() >= s->reserve_again_ns) {
+        s->trim_later = false;
+        if (!sql_trim_due(s->sql, true))
+            reserve_hold(s);
+    }
     if (rc == SQL_FAILED)
         fail(s, &err);
-    s->trim_later = rc == SQL_NO_SPACE;
     return rc == SQL_FAILED ? -1 : 0;
 }
 
@@ -208,7 +368,6 @@ static void *store_thread(void *arg)
     while (take(s, &groups, &saves)) {
         bool idle = STAILQ_EMPTY(&groups);
         int rc = idle ? 0 : execute(s, &groups, saves);
-        s->trim_later &= idle;
         pthread_mutex_lock(&s->mutex);
         if (rc == 0) {
             STAILQ_CONCAT(&s->done, &groups);
@@ -250,7 +409,7 @@ static void deliver(void *arg)
     }
     while ((g = STAILQ_FIRST(&done))) {
         STAILQ_REMOVE_HEAD(&done, node);
-        s->backlog -= g->bytes;
+        s->backlog -= g->bytes + GROUP_BYTES;
         s->ev->committed(s->arg, g);
     }
     if (failed && !s->failed_told) {
@@ -280,9 +439,26 @@ int store_start(struct store *s, struct loop *loop, const struct store_events *e
     return 0;
 }
 
+void store_reserve(struct store *s, uint64_t bytes)
+{
+    /* The log and one transaction fit into what is let go, so that the log can be copied
+     * into the database, whatever of it is new there. */
+    s->reserve_bytes = bytes;
+    if (bytes) {
+        s->transaction_bytes = MAX(MIN(bytes / 4, TRANSACTION_MAX), TRANSACTION_MIN);
+        sql_limit_log(s->sql, bytes / 4 * 3);
+    }
+    reserve_hold(s);
+}
+
+uint64_t store_room_bytes(const struct store *s)
+{
+    return space_free(s->dir);
+}
+
 void store_push(struct store *s, struct fx_group *g)
 {
-    s->backlog += g->bytes;
+    s->backlog += g->bytes + GROUP_BYTES;
     pthread_mutex_lock(&s->mutex);
     STAILQ_INSERT_TAIL(&s->waiting, g, node);
     pthread_cond_signal(&s->cond);

@@ -50,8 +50,12 @@ struct store_events {
 };
 int store_start(struct store *s, struct loop *loop, const struct store_events *ev,
                 void *arg, struct err *err);
+/* Before store_start: so many bytes of the disk are set aside, and let go only so that
+ * removed jobs can be deleted and the log be emptied (R13). 0 = none. */
+void store_reserve(struct store *s, uint64_t bytes);
+uint64_t store_room_bytes(const struct store *s);     /* free on its disk; any thread */
 void store_push(struct store *s, struct fx_group *g); /* takes it */
-/* Bytes pushed and not committed yet. The loop's thread. */
+/* Bytes of memory pushed and not committed yet. The loop's thread. */
 size_t store_backlog_bytes(const struct store *s);
 /* Executes what was pushed, delivers it, checkpoints, closes. remove: deletes the state's
  * files and, when it is empty then, the directory. Takes NULL. */

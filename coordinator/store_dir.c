@@ -77,7 +77,8 @@ void dir_remove(const char *dir)
     struct dirent *e;
 
     while (d && (e = readdir(d)))
-        if (strncmp(e->d_name, "tidemill.db", 11) == 0 || strcmp(e->d_name, "lock") == 0)
+        if (strncmp(e->d_name, "tidemill.db", 11) == 0 ||
+            strcmp(e->d_name, "lock") == 0 || strcmp(e->d_name, "reserve") == 0)
             unlinkat(dirfd(d), e->d_name, 0);
     if (d)
         closedir(d);

@@ -61,8 +61,9 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
     };
     int64_t version = 0, busy = 1;
 
-    /* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). */
-    if (sql_exec(q, "PRAGMA page_size=16384", err) < 0 ||
+    AUTO_FREE char *page_size = xasprintf("PRAGMA page_size=%d", PAGE_BYTES);
+
+    if (sql_exec(q, page_size, err) < 0 ||
         sql_exec(q, "PRAGMA auto_vacuum=INCREMENTAL", err) < 0 ||
         sql_exec(q, "PRAGMA locking_mode=EXCLUSIVE", err) < 0 ||
         sql_exec(q, synchronous[durability], err) < 0 ||
@@ -72,6 +73,7 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
         return -1;
     if (busy)
         return err_set(err, 1, "state directory: its log cannot be emptied");
+    sql_limit_log(q, LOG_MAX_BYTES);
     if (check_version(q, &version, err) < 0)
         return -1;
     if (version != 0)

@@ -139,6 +139,20 @@ enum sql_result sql_commit(struct sql *q, struct err *err)
     return sql_result_of(q, rc, err, "commit");
 }
 
+void sql_limit_log(struct sql *q, uint64_t bytes)
+{
+    enum { LEAST = 16 };
+    uint64_t pages = MIN(bytes, LOG_MAX_BYTES) / PAGE_BYTES;
+    sqlite3_wal_autocheckpoint(q->db, (int)MAX(pages, LEAST));
+}
+
+enum sql_result sql_checkpoint(struct sql *q, struct err *err)
+{
+    int rc =
+        sqlite3_wal_checkpoint_v2(q->db, NULL, SQLITE_CHECKPOINT_RESTART, NULL, NULL);
+    return sql_result_of(q, rc, err, "copy its log");
+}
+
 void sql_rollback(struct sql *q)
 {
     if (!sqlite3_get_autocommit(q->db))

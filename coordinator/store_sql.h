@@ -7,7 +7,8 @@
 
 #include "coordinator/store_state.h"
 
-enum { SCHEMA_VERSION = 2 };
+/* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). */
+enum { SCHEMA_VERSION = 2, PAGE_BYTES = 16 * KIB, LOG_MAX_BYTES = 12 * MIB };
 
 enum stmt {
     ST_BEGIN,
@@ -44,6 +45,7 @@ struct sql {
     sqlite3_stmt *st[ST_COUNT];
     bool trim;         /* something may be left of removed jobs, or pages be free */
     bool deleting;     /* the former */
+    bool sparing;      /* slices are as small as can be: there was no room for more */
     bool moved;        /* pages at the end became free since the last checkpoint */
     uint64_t trimming; /* the job whose rows are being deleted; 0 = none */
     /* The chunk whose inputs were read last. */

@@ -23,6 +23,10 @@ enum sql_result sql_begin(struct sql *q, struct err *err);
 enum sql_result sql_save(struct sql *q, const struct fx *fx, struct err *err);
 enum sql_result sql_commit(struct sql *q, struct err *err);
 void sql_rollback(struct sql *q);
+/* The log is copied into the database by itself when it is so long: 12 MiB at most. */
+void sql_limit_log(struct sql *q, uint64_t bytes);
+/* Copies it now, so that it begins anew. */
+enum sql_result sql_checkpoint(struct sql *q, struct err *err);
 /* store_trim.c: what removed jobs leave behind goes in slices between groups (R7). Due:
  * there is more of it; idle: nothing waits, so that pages may be moved too. */
 bool sql_trim_due(const struct sql *q, bool idle);

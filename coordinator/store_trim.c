@@ -8,7 +8,7 @@
  * is asked after each. */
 #define SLICE_NS (10 * NS_PER_MS)
 /* Pages moved between two looks at the clock: 1 MiB. */
-enum { VACUUM_PAGES = 64 };
+enum { VACUUM_PAGES = 64, VACUUM_PAGES_LEAST = 4 };
 /* Free pages that are kept for what comes next: 1 MiB, or a sixteenth of the database,
  * since a page given back only to be asked for again has cost two writes. */
 enum { KEEP_PAGES = 64, KEEP_SHARE = 16 };
@@ -67,7 +67,8 @@ static int delete_some(struct sql *q, int64_t until_ns)
 /* Moves pages from the end into free ones; *ret_left: more of it is worth the while. */
 static int vacuum_some(struct sql *q, int64_t until_ns, bool *ret_left, struct err *err)
 {
-    AUTO_FREE char *text = xasprintf("PRAGMA incremental_vacuum(%d)", VACUUM_PAGES);
+    AUTO_FREE char *text = xasprintf("PRAGMA incremental_vacuum(%d)",
+                                     q->sparing ? VACUUM_PAGES_LEAST : VACUUM_PAGES);
     int64_t pages, free_pages;
 
     do {
@@ -95,13 +96,13 @@ static int give_back(struct sql *q)
                                        NULL);
     FAILPOINT("store_checkpoint_after");
     q->moved = q->moved && rc != SQLITE_OK;
-    q->trim = false;
+    q->trim = q->sparing = false;
     return rc == SQLITE_OK ? SQLITE_DONE : rc;
 }
 
 enum sql_result sql_trim(struct sql *q, struct err *err)
 {
-    int64_t until_ns = clock_mono_ns() + SLICE_NS;
+    int64_t until_ns = q->sparing ? 0 : clock_mono_ns() + SLICE_NS;
     bool left = true;
     enum sql_result result = sql_begin(q, err);
 
@@ -116,5 +117,11 @@ enum sql_result sql_trim(struct sql *q, struct err *err)
         sql_rollback(q);
     else if (!left)
         result = sql_result_of(q, give_back(q), err, "empty its log");
-    return result;
+    if (result != SQL_NO_SPACE)
+        return result;
+    /* What a slice writes found no room: from the log's beginning, and row by row, there
+     * may be enough. */
+    bool again = !q->sparing && sql_checkpoint(q, err) == SQL_OK;
+    q->sparing = true;
+    return again ? SQL_OK : SQL_NO_SPACE;
 }

@@ -161,6 +161,8 @@ static int start_coordinator(struct pair *p, struct start *s, struct err *err)
         args_add(&args, "--durability");
         args_add(&args, "none");
         args_add(&args, "--ephemeral");
+        args_add(&args, "--reserve"); /* nothing of it is to be kept */
+        args_add(&args, "4MiB");
     }
     args_add(&args, "--ready-fd");
     args_add(&args, "%d", s->ready[1]);

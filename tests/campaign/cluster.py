@@ -181,7 +181,7 @@ class Cluster:
         self.ports = {"worker": free_port(self.rng), "client": free_port(self.rng)}
         self.state = state or os.path.join(directory, "state")
         self.coordinator = Program(self, "coordinator", [
-            os.path.join(bin_dir, "tidemill-coordinator"), "--silence", "4s",
+            os.path.join(bin_dir, "tidemill-coordinator"), "--silence", "4s", "--reserve", "8MiB",
             "--listen", f"tcp://127.0.0.1:{self.port}", "--state", self.state])
         self.workers = []
         for i in range(1, workers + 1):

@@ -165,7 +165,7 @@ class Attempt:
         with open(self.err, encoding="utf-8", errors="replace") as f:
             text = f.read()
         during = {(what, side) for at, what, side in troubles if at >= self.began}
-        if ("disk is full" in text or "no space left" in text) and ("disk", "") in during:
+        if ("full: no job is taken" in text or "no space left" in text) and ("disk", "") in during:
             return "disk full"
         if any((what, "client") in during for what in MANGLED) and code in (1, 2):
             return "mangled"

@@ -50,6 +50,26 @@ start_up() {
     until_ok grep -q 'up: ' "$T/up.err" "$T/up.out"
 }
 
+# The commands of this test use start_coordinator's.
+use_coordinator() { export TIDEMILL_COORDINATOR=ipc://$T/c; }
+# A coordinator alone; its pid in COORD.
+start_coordinator() {
+    rm -f c
+    tidemill-coordinator --listen "ipc://$T/c" --state "${STATE:-$T/state}" "$@" 2>>coord.err 3>&- &
+    COORD=$!
+    PIDS+=("$COORD")
+    until_ok test -S c
+}
+start_worker() {
+    tidemill-worker --join "ipc://$T/c" --root / --name w --procs 2 2>>worker.err 3>&- &
+    WORKER=$!
+    PIDS+=("$WORKER")
+}
+stop() {
+    kill "$1"
+    wait_gone "$1"
+}
+
 # A small tree with names that bite.
 make_tree() {
     mkdir -p tree/sub/deep "tree/with space"

@@ -5,27 +5,9 @@ bats_require_minimum_version 1.5.0
 setup() {
     load common.bash
     common_setup
-    export TIDEMILL_COORDINATOR=ipc://$T/c
+    use_coordinator
 }
 teardown() { common_teardown; }
-
-# A coordinator alone; its pid in COORD.
-start_coordinator() {
-    rm -f c
-    tidemill-coordinator --listen "ipc://$T/c" --state "$T/state" "$@" 2>>coord.err 3>&- &
-    COORD=$!
-    PIDS+=("$COORD")
-    until_ok test -S c
-}
-start_worker() {
-    tidemill-worker --join "ipc://$T/c" --root / --name w --procs 2 2>>worker.err 3>&- &
-    WORKER=$!
-    PIDS+=("$WORKER")
-}
-stop() {
-    kill "$1"
-    wait_gone "$1"
-}
 
 # flip FILE TEXT: one bit of every occurrence of TEXT.
 flip() {

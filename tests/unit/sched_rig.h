@@ -18,6 +18,7 @@ enum { INPUT_BYTES = 4 };
 struct rig {
     struct sched *sched;
     int64_t now_ns, keep_ns;
+    uint64_t reserve_bytes, free_bytes;
     bool full;
 };
 
@@ -27,6 +28,7 @@ static inline struct fx_group *begin(struct rig *r)
 
     sched_turn_begin(r->sched, r->now_ns += NS_PER_MS, 0, g);
     sched_set_pressure(r->sched, false, r->full);
+    sched_set_room(r->sched, r->free_bytes ? r->free_bytes : UINT64_MAX);
     return g;
 }
 
@@ -93,12 +95,13 @@ static inline void submit(struct rig *r)
 
 static inline void rig_init(struct rig *r)
 {
-    struct sched_config config = { .epoch = { 1, { 1 } }, .keep_ns = r->keep_ns };
+    struct sched_config config = { .epoch = { 1, { 1 } },
+                                   .keep_ns = r->keep_ns,
+                                   .reserve_bytes = r->reserve_bytes };
 
     crypto_init();
-    *r = (struct rig){ .sched = sched_new(&config),
-                       .now_ns = NS_PER_S,
-                       .keep_ns = r->keep_ns };
+    r->sched = sched_new(&config);
+    r->now_ns = NS_PER_S;
     sched_loaded(r->sched, 1);
     hello(r, CLIENT);
     submit(r);

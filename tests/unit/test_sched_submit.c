@@ -19,7 +19,7 @@ static void a_chunk_is_taken_once(void **state)
 static void an_input_has_a_largest_size(void **state)
 {
     static const uint8_t bytes[INPUT_MAX_BYTES + 1];
-    struct rig r;
+    struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);
@@ -30,19 +30,77 @@ static void an_input_has_a_largest_size(void **state)
     sched_free(r.sched);
 }
 
-/* What is accepted already needs no room. */
-static void a_full_disk_refuses_only_new_chunks(void **state)
+/* The window that the newest Accepted of the group gives; frees the group. */
+static uint32_t window(struct fx_group *g)
+{
+    const struct fx *fx = find(g, FX_SEND, MSG_ACCEPTED);
+
+    assert_non_null(fx);
+    uint32_t bytes = fx->send.msg.accepted.credit_bytes;
+    fx_group_free(g);
+    return bytes;
+}
+
+/* What a submitter has credit for is still taken; then the window is closed, and opened
+ * again unasked. */
+static void a_full_disk_closes_the_window(void **state)
 {
     struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);
-    expect_answer(say_chunk(&r, 0, 1), 0);
+    assert_int_equal(window(say_chunk(&r, 0, 1)), 4 * MIB);
     r.full = true;
-    expect_answer(say_chunk(&r, 0, 1), 0);
-    expect_answer(say_chunk(&r, 1, 1), 1);
+    assert_int_equal(window(say_chunk(&r, 0, 1)), 0);
+    assert_int_equal(window(say_chunk(&r, 1, 1)), 0);
+    struct fx_group *g = begin(&r);
+    sched_turn_end(r.sched);
+    assert_null(find(g, FX_SEND, MSG_ACCEPTED));
+    fx_group_free(g);
     r.full = false;
-    expect_answer(say_chunk(&r, 1, 1), 0);
+    g = begin(&r);
+    sched_turn_end(r.sched);
+    assert_int_equal(window(g), 4 * MIB);
+    sched_free(r.sched);
+}
+
+/* R13: below the first mark no job is taken and no window is open, below the second
+ * nothing is leased. */
+static void a_disk_has_two_marks(void **state)
+{
+    enum { RESERVE = 8 * MIB };
+    struct job_spec spec = { .command = SPAN_LIT("map") };
+    struct msg other = { .type = MSG_SUBMIT, .submit = { .key = { 2 } } };
+    struct rig r = { .reserve_bytes = RESERVE };
+    AUTO_BUF packed = BUF_INIT;
+
+    (void)state;
+    spec_pack(&packed, &spec);
+    other.submit.spec = buf_span(&packed);
+    rig_init(&r);
+    r.free_bytes = 2 * RESERVE - 1;
+    struct fx_group *g = say(&r, CLIENT, &other);
+    assert_null(find(g, FX_JOB, 0));
+    assert_int_equal(find(g, FX_SEND_NOW, MSG_ERROR)->send.msg.error.code, 1);
+    fx_group_free(g);
+    g = say_chunk(&r, 0, 1);
+    assert_int_equal(find(g, FX_SEND, MSG_ACCEPTED)->send.msg.accepted.credit_bytes, 0);
+    fx_group_free(commit(&r, g));
+    r.free_bytes = RESERVE - 1;
+    hello(&r, WORKER);
+    g = begin(&r);
+    sched_turn_end(r.sched);
+    assert_null(find(g, FX_SEND_NOW, MSG_LEASE));
+    fx_group_free(g);
+    r.free_bytes = RESERVE;
+    g = begin(&r);
+    sched_turn_end(r.sched);
+    assert_non_null(find(g, FX_SEND_NOW, MSG_LEASE));
+    fx_group_free(g);
+    r.free_bytes = 2 * RESERVE + VALUE_MAX_BYTES; /* what is out may still be recorded */
+    g = begin(&r);
+    sched_turn_end(r.sched);
+    assert_int_equal(window(g), 4 * MIB);
     sched_free(r.sched);
 }
 
@@ -160,7 +218,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_chunk_is_taken_once),
         cmocka_unit_test(an_input_has_a_largest_size),
-        cmocka_unit_test(a_full_disk_refuses_only_new_chunks),
+        cmocka_unit_test(a_full_disk_closes_the_window),
+        cmocka_unit_test(a_disk_has_two_marks),
         cmocka_unit_test(a_cancelled_job_says_so),
         cmocka_unit_test(a_job_has_a_largest_number_of_tasks),
         cmocka_unit_test(the_end_is_told_after_its_commit),

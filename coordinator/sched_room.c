@@ -1,0 +1,76 @@
+/* What may come in: the credit of submitters while the store keeps up (R10), and jobs,
+ * chunks and leases while the disk has room for what they will write (R13). */
+#include "coordinator/sched_state.h"
+
+void sched_set_pressure(struct sched *s, bool pressure, bool full)
+{
+    s->pressure = pressure;
+    s->full = full;
+}
+
+/* The second mark: what is out can still be recorded, and then some. The first is above
+ * it by as much again, for the chunks that submitters have credit for already. */
+void sched_set_room(struct sched *s, uint64_t free_bytes)
+{
+    uint64_t second =
+        HASH_COUNT(s->leases) * (uint64_t)VALUE_MAX_BYTES + s->config.reserve_bytes;
+
+    s->free_bytes = free_bytes;
+    s->low = s->config.reserve_bytes && free_bytes < second + s->config.reserve_bytes;
+    s->lowest = s->config.reserve_bytes && free_bytes < second;
+}
+
+bool sched_low(const struct sched *s)
+{
+    return s->full || s->low;
+}
+
+bool room_to_lease(const struct sched *s)
+{
+    return !s->pressure && !s->full && !s->lowest;
+}
+
+void room_refuse(struct sched *s, peer_id peer, enum msg_type about)
+{
+    AUTO_FREE char *text = xasprintf("the coordinator's disk is %s: no job is taken",
+                                     s->full ? "full" : "nearly full");
+    AUTO_FREE char *hint =
+        xasprintf("%llu MiB are free there; make room, or remove jobs: tidemill job rm. "
+                  "Running work goes on",
+                  (unsigned long long)(s->free_bytes / MIB));
+
+    /* At once: behind groups that find no room it would say nothing. Nothing was recorded
+     * of what it refuses, so no order is lost (R1). */
+    struct msg_error *e = &sched_send_now(s, peer, MSG_ERROR)->send.msg.error;
+    *e = (struct msg_error){ .code = 1, .about = about };
+    e->text = fx_keep(s->g, span_str(text));
+    e->hint = fx_keep(s->g, span_str(hint));
+}
+
+void job_client_is(struct sched *s, struct job *j, peer_id client)
+{
+    s->submitters += (client != 0) - (j->client != 0);
+    j->client = client;
+}
+
+/* All submitters share what may wait for the store; each may send a chunk. */
+uint32_t job_credit(struct sched *s, struct job *j)
+{
+    uint32_t share = SUBMIT_BYTES / MAX(1u, s->submitters);
+
+    j->dry = s->pressure || sched_low(s);
+    s->dry |= j->dry;
+    return j->dry ? 0 : MAX(WIRE_CHUNK_BYTES_MAX, MIN(share, CHUNK_CREDIT_BYTES));
+}
+
+void credit_again(struct sched *s)
+{
+    struct job *j;
+
+    if (!s->dry || s->pressure || sched_low(s))
+        return;
+    s->dry = false;
+    TAILQ_FOREACH (j, &s->all, node)
+        if (j->dry && j->client)
+            job_accepted(s, j->client, j);
+}

@@ -1,0 +1,126 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# A state directory whose disk is full: nothing is lost, nothing ends, all is well again when
+# there is room. The disk is a small tmpfs, so these tests need root.
+
+setup() {
+    load common.bash
+    common_setup
+    use_coordinator
+    mkdir disk
+    mount -t tmpfs -o size=96m tmpfs disk 2>/dev/null || { rmdir disk; skip "cannot mount a tmpfs"; }
+    STATE=$T/disk/state
+}
+teardown() {
+    local pid
+    for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; done
+    for pid in "${PIDS[@]}"; do wait_gone "$pid" || kill -9 "$pid"; done
+    mountpoint -q disk && umount disk
+    common_teardown
+}
+
+free_kib() { df -k --output=avail disk | tail -1; }
+# fill KIB: all but so much of the disk is taken by somebody else.
+fill() {
+    local much=$(($(free_kib) - $1))
+    [ "$much" -le 0 ] || head -c "${much}K" /dev/zero >>disk/filler 2>/dev/null || true
+}
+job_of_100000() {
+    echo 1 >first
+    yes first | head -100000 >list
+    tidemill hash -d --files-from list
+}
+# start_small RESERVE
+start_small() {
+    start_coordinator --reserve "$1"
+    start_worker
+}
+
+@test "below the first mark jobs are refused with a hint; what was taken runs, and can be read" {
+    start_small 16MiB
+    job_of_100000
+    tidemill wait j1
+    fill 30000
+    until_ok grep -q disk_low coord.err
+    run -1 --separate-stderr tidemill hash first
+    grep -q "disk is nearly full: no job is taken" <<<"$stderr"
+    grep -q "hint: .*tidemill job rm" <<<"$stderr"
+    [ "$(tidemill results j1 | wc -l)" -eq 100000 ]
+    rm disk/filler
+    until_ok tidemill hash first
+}
+
+@test "below the marks a submitter waits, and goes on when there is room" {
+    start_small 16MiB
+    echo 1 >first
+    mkfifo feed
+    tidemill hash --files-from feed >out 2>err 3>&- &
+    client=$!
+    exec 8>feed
+    fill 10000
+    until_ok grep -q disk_low coord.err
+    echo first >&8
+    waits() { tidemill job show j1 | grep -Eq '^tasks +1$'; }
+    until_ok waits
+    tidemill job show j1 | grep -Eq '^ok +0$' # below the second mark nothing is leased
+    rm disk/filler
+    exec 8>&-
+    wait "$client"
+    [ "$(cat out)" = "$(sha256sum first)" ]
+}
+
+@test "a full disk: a submitter waits, results are read, and nothing is lost when there is room" {
+    start_small 0B # no marks: what comes in fills the disk
+    job_of_100000
+    tidemill wait j1
+    mkfifo feed
+    tidemill hash --files-from feed >out 2>err 3>&- &
+    client=$!
+    exec 8>feed
+    echo first >&8
+    one_done() { tidemill job show j2 | grep -Eq '^ok +1$'; }
+    until_ok one_done
+    fill 0
+    [ "$(free_kib)" -lt 100 ]
+    yes first | head -150000 >&8 3>&- & # more than what is credited
+    feeder=$!
+    PIDS+=("$feeder")
+    until_ok grep -q disk_full coord.err
+    [ "$(tidemill results j1 | wc -l)" -eq 100000 ]
+    run -1 --separate-stderr tidemill hash first
+    grep -q "disk is full: no job is taken" <<<"$stderr"
+    kill -0 "$client" "$COORD" "$WORKER"
+    rm disk/filler
+    exec 8>&-
+    wait "$client"
+    [ "$(wc -l <out)" -eq 150001 ]
+    [ "$(sort -u out)" = "$(sha256sum first)" ]
+    stop "$COORD"
+    run -0 tidemill-coordinator check --state "$STATE"
+}
+
+@test "a full disk: removing a job gives its room back" {
+    start_small 4MiB
+    job_of_100000
+    tidemill wait j1
+    fill 0
+    until_ok grep -q disk_low coord.err
+    run -1 --separate-stderr tidemill hash first
+    tidemill job rm j1
+    until_ok tidemill hash first
+    stop "$COORD"
+    run -0 tidemill-coordinator check --state "$STATE"
+}
+
+@test "a coordinator killed on a full disk starts on it, and goes on when there is room" {
+    start_small 16MiB
+    job_of_100000
+    fill 0
+    kill -9 "$COORD"
+    wait_gone "$COORD"
+    start_coordinator --reserve 16MiB
+    tidemill job show j1
+    rm disk/filler
+    tidemill wait j1
+    [ "$(tidemill results j1 | wc -l)" -eq 100000 ]
+}
