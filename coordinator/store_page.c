@@ -154,7 +154,7 @@ enum read_result page_end(struct page *p, struct err *err)
     struct batch_row *b = &r->ret;
     size_t n;
 
-    if (r->task_order)
+    if (p->n && r->task_order)
         qsort(p->records, p->n, sizeof(*p->records), by_task);
     n = cut(p);
     b->job = r->job;
