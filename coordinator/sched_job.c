@@ -31,13 +31,16 @@ void chunk_list(struct sched *s, struct chunk *c)
 
 static void chunk_free(struct sched *s, struct chunk *c)
 {
+    struct chunk_info *info = &c->job->chunks[c->seq];
+
     if (c->listed) {
         c->waiting = 0;
         chunk_list(s, c);
     }
     s->open_bytes -= c->body->len;
     c->job->n_open--;
-    c->job->chunks[c->seq].open = NULL;
+    info->open = NULL;
+    info->recorded = c->recorded; /* a chunk with none is cancelled unseen */
     blob_unref(c->lens);
     blob_unref(c->body);
     free(c->offsets);
@@ -546,6 +549,8 @@ void job_cancel_more(struct sched *s, struct job *j)
         struct chunk_info *info = &j->chunks[j->cancel_seq];
         if (info->open) {
             record_cancelled(s, j, info->open, j->cancel_seq);
+        } else if (info->reading) {
+            ; /* is cancelled when it has come, see sched_chunk_read */
         } else if (info->recorded == 0) {
             record_cancelled(s, j, NULL, j->cancel_seq);
         } else if (info->recorded < info->n) {
