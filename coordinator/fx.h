@@ -22,9 +22,10 @@ struct job_row {
     bool detached, paused;
     int64_t created_wall_ns, ended_wall_ns; /* 0 = not ended */
     int64_t ended_run_ns; /* when it ended, in the running time of coordinators */
-    enum job_state state;
-    uint32_t chunks;                        /* accepted */
-    uint64_t tasks;                         /* in them */
+    enum job_state state; /* cancelled or abandoned and not ended: its tasks are being
+                             recorded as cancelled */
+    uint32_t chunks;      /* accepted */
+    uint64_t tasks;       /* in them */
     uint64_t ok, failed, poison, cancelled; /* visible records; their sum is the next
                                                record's cursor */
 };

@@ -293,6 +293,11 @@ void sched_load_job(struct sched *s, const struct job_row *row)
     j->sealed = row->state != JOB_OPEN;
     j->end_on_disk = row->ended_wall_ns != 0;
     j->committed_cursor = job_records(j);
+    if (row->state > JOB_SEALED && !row->ended_wall_ns) { /* it was being cancelled */
+        j->row.state = JOB_SEALED;
+        j->cancelling = true;
+        j->cancel_state = row->state;
+    }
 }
 
 void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t recorded)
@@ -536,6 +541,10 @@ void job_cancel(struct sched *s, struct job *j, enum job_state as)
     j->cancelling = true;
     j->cancel_state = as;
     j->cancel_seq = 0;
+    /* On disk before it is acknowledged (P1): a state without its time of end. */
+    struct fx *fx = fx_add(s->g, FX_STATE);
+    fx->state.job = j->row.id;
+    fx->state.state = as;
     TAILQ_FOREACH (n, &s->nodes, node)
         if (n->peer)
             sched_send(s, n->peer, MSG_REVOKE)->send.msg.revoke.job = j->row.id;
