@@ -204,15 +204,16 @@ static void lease_revoke(struct node_lease *l)
     if (l->revoked)
         return;
     l->revoked = true;
-    if (l->waiting) {
-        TAILQ_REMOVE(&l->node->waiting, l, wait_node);
-        l->waiting = false;
-        l->left -= io ? l->n - l->io_next : l->n;
-    } else if (!io) {
-        procpool_cancel(l->node->pool, l->id);
-    }
     if (io)
         io_revoke(l);
+    if (!l->waiting) {
+        if (!io) /* its tasks may end at once, and the lease with the last of them */
+            procpool_cancel(l->node->pool, l->id);
+        return;
+    }
+    TAILQ_REMOVE(&l->node->waiting, l, wait_node);
+    l->waiting = false;
+    l->left -= io ? l->n - l->io_next : l->n;
     if (l->left == 0)
         lease_ended(l);
 }
