@@ -245,8 +245,11 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
 void node_result(struct node_lease *l, uint32_t index, enum task_status status,
                  struct span value)
 {
-    if (l->revoked) {
+    /* Whose process was killed could not take its temporary away. */
+    if (l->revoked || status == TASK_POISON || status == TASK_LOST ||
+        status == TASK_CANCELLED)
         batch_discard(l, index, status);
+    if (l->revoked) {
         l->left--;
     } else {
         batch_add(l, index, status, value);

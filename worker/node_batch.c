@@ -255,7 +255,9 @@ void batch_discard(struct node_lease *l, uint32_t index, enum task_status status
     struct files_attempt attempt = lease_attempt(l, index);
     struct task_input in;
 
-    if (status == TASK_OK && l->job->spec.sink == SINK_FILE &&
+    /* Who failed has left nothing behind. */
+    if (status != TASK_FAILED && status != TASK_RETRYABLE &&
+        l->job->spec.sink == SINK_FILE &&
         input_unpack(lease_input(l, index), &in, NULL) == 0)
         files_discard(l->node->roots, in.out, &attempt);
 }

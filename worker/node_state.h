@@ -127,7 +127,7 @@ void batch_add(struct node_lease *l, uint32_t index, enum task_status status,
                struct span value);
 void batch_error(struct node_lease *l, uint32_t index, enum task_status status,
                  const char *why);
-/* A result that no longer counts: its file goes. */
+/* A result that does not count: its file goes. */
 void batch_discard(struct node_lease *l, uint32_t index, enum task_status status);
 /* Files won in an earlier life of this node (Lease with publish). */
 void batch_republish(struct node *n, const struct msg *m);
