@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# mutants.sh [PATCH...]: applies each planted bug to a copy of the tree, builds the simulator
+# only, and runs seeds until it is found. Fails when one is not found, or does not apply.
+# SEEDS: how many at most (100000); MINUTES: and how long (5).
+set -uo pipefail
+cd "$(dirname "$0")/../.." || exit 1
+seeds=${SEEDS:-100000}
+minutes=${MINUTES:-5}
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+[ $# -gt 0 ] || set -- tests/sim/mutants/*.patch
+patches=()
+for patch; do patches+=("$(realpath "$patch")"); done
+
+git ls-files | tar c -T - | tar x -C "$copy"
+cd "$copy" || exit 1
+git init -q . # so that git apply works here
+cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g1" >/dev/null || exit 1
+ninja -C build sim >/dev/null || exit 1
+
+bad=0
+printf '%-28s %-6s %8s  %s\n' mutant found seeds 'what is wrong, and how it shows'
+for patch in "${patches[@]}"; do
+    name=$(basename "$patch" .patch)
+    what=$(head -1 "$patch")
+    found=no n=- how=
+    if ! git apply --whitespace=nowarn "$patch" 2>/dev/null && ! patch -s -p1 -F3 <"$patch"; then
+        how='does not apply'
+    elif ! ninja -C build sim >build/log 2>&1; then
+        how='does not build'
+    else
+        out=$(timeout $((60 * minutes)) build/bin/sim --seeds "$seeds" 2>/dev/null)
+        how=$(grep -m1 '^sim: seed' <<<"$out" | cut -d' ' -f4-)
+        if [ -n "$how" ]; then
+            found=yes
+            n=$(($(grep -m1 -oP '^sim: seed \K[0-9]+' <<<"$out") + 1))
+        fi
+    fi
+    [ "$found" = yes ] || bad=1
+    printf '%-28s %-6s %8s  %s -> %s\n' "$name" "$found" "$n" "$what" "$how"
+    patch -s -R -p1 -F3 <"$patch" >/dev/null 2>&1
+done
+exit $bad

@@ -1,0 +1,26 @@
+/* The network: proto/link.h for nodes and clients, on virtual time. A connection keeps
+ * its messages in order, as TCP does, and may delay, hold or break; what was on its way
+ * when it broke may be lost or come late, beside the connection that replaces it. */
+#ifndef SIM_NET_H
+#define SIM_NET_H
+
+#include "proto/link.h"
+#include "tests/sim/world.h"
+
+struct network *net_new(struct world *w);
+void net_free(struct network *n);
+
+/* The coordinator's side. -1: the peer cannot be reached. */
+int net_to_peer(struct world *w, peer_id peer, const struct msg *m);
+size_t net_queued_bytes(struct world *w, peer_id peer);
+/* The coordinator is gone: every connection breaks. Links connect again when it is back.
+ */
+void net_coord_down(struct world *w);
+
+uint64_t net_about(const struct msg *m); /* the lease or job, for traces */
+
+/* Faults of a host's connection. */
+void net_break(struct host *h);          /* as by a reset: the end does not notice */
+void net_hole(struct host *h, bool dir); /* one way is lost from now on, half-open */
+
+#endif
