@@ -167,11 +167,11 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
     c = r->damaged ? open_blank(s, j, r)
                    : chunk_open(s, j, &r->ret, r->ret_recorded->data);
     c->committed = true;
+    c->leases++; /* so that it stays until all have looked at it */
     if (j->cancelling)
         record_cancelled(s, j, c, c->seq);
     else if (r->damaged)
         record_damaged(s, j, c);
-    c->leases++; /* so that it stays until all have looked at it */
     adopt_read(s, r->job, r->seq);
     files_chunk_read(s, c);
     c->leases--;
