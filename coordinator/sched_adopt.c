@@ -16,7 +16,7 @@ static void settled(struct sched *s, struct sched_node *n)
 
     if (n->adopting || n->welcomed || !p)
         return;
-    n->welcomed = true;
+    n->welcomed = n->settled = true;
     dispatch_welcome(s, p);
     files_tell(s, n);
 }
@@ -80,7 +80,9 @@ void adopt_held(struct sched *s, struct sched_node *n, const struct msg_hello *h
         if (l && l->node == n)
             continue;
         struct chunk_info *info = j ? &j->chunks[h->chunk] : NULL;
-        if (l || !j || (!info->open && info->recorded == info->n))
+        /* Once settled, what is not known any more was ended, if only by a Done whose
+         * answer is still on its way. */
+        if (l || n->settled || !j || (!info->open && info->recorded == info->n))
             revoke(s, n, h->lease);
         else if (info->open && info->open->committed)
             adopt(s, n, info->open, h->lease, h->ranges, h->n_ranges);

@@ -147,6 +147,7 @@ struct sched_node {
     peer_id peer;      /* 0 = not connected */
     uint32_t adopting; /* leases it holds whose chunk is being read */
     bool welcomed;     /* in this session: it takes leases */
+    bool settled;      /* it was welcomed once: all that it holds is known here */
     bool stored;       /* it is waited for after a restart */
     uint32_t cpu_slots, io_slots;
     uint32_t cpu_leases, cpu_busy, io_busy;
