@@ -99,7 +99,12 @@ void dispatch_message(struct sched *s, peer_id id, const struct msg *m)
         return;
     }
     if (!p) {
-        sched_error(s, id, 1, 0, m->type, "no session", "say Hello first");
+        sched_error(s, id, 1, 0, m->type, WIRE_NO_SESSION, "say Hello first");
+        return;
+    }
+    /* Another connection of this node came after: an old Hello, read late. */
+    if (p->role == ROLE_WORKER && !p->node) {
+        sched_error(s, id, 1, 0, m->type, WIRE_NO_SESSION, "say Hello first");
         return;
     }
     if (!table[m->type].fn || !(table[m->type].from & BIT(p->role))) {
