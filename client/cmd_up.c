@@ -1,6 +1,8 @@
 /* tidemill up: a coordinator and a worker of this user, in the foreground. */
 #include <signal.h>
 
+#include "base/clock.h"
+#include "base/crypto.h"
 #include "client/cmd.h"
 
 struct options {
@@ -23,12 +25,40 @@ static const struct opt table[] = {
     { 0 },
 };
 
+#define JOINED_NS                                                                        \
+    (10 * NS_PER_MS) /* how often it is looked whether the worker is there */
+
 static volatile sig_atomic_t ending;
 
 static void on_signal(int signo)
 {
     (void)signo;
     ending = 1;
+}
+
+/* Says what is up once the worker has joined: then whoever reads it can go on. */
+static void say_ready(struct tm_up *up)
+{
+    struct tm_open_options opts = { .coordinator = tm_up_endpoint(up) };
+    char procs[32], coroutines[32];
+    struct tm_rows *rows = NULL;
+    struct tm *tm;
+
+    if (tm_open(&opts, &tm, NULL) < 0)
+        return; /* it has ended: tm_up_wait says why */
+    while (!ending && tm_query(tm, "nodes", 0, &rows, NULL) == 0) {
+        if (tm_rows_next(rows)) {
+            fprintf(stderr, "tidemill: up: %s, %s processes, %s coroutines\n",
+                    tm_up_endpoint(up), cli_count(tm_rows_uint(rows, "processes"), procs),
+                    cli_count(tm_rows_uint(rows, "coroutines"), coroutines));
+            break;
+        }
+        tm_rows_free(rows);
+        rows = NULL;
+        if (tm_up_wait(up, JOINED_NS, NULL) != TM_AGAIN)
+            break;
+    }
+    tm_close(tm); /* and the rows with it */
 }
 
 static int serve(const struct options *o, const struct tm_up_options *opts)
@@ -43,7 +73,7 @@ static int serve(const struct options *o, const struct tm_up_options *opts)
     sigaction(SIGTERM, &act, NULL);
     if (tm_up_start(opts, &up, &err) < 0)
         return cli_tm_error(&err);
-    fprintf(stderr, "tidemill: up: %s\n", tm_up_endpoint(up));
+    say_ready(up);
     do
         rc = tm_up_wait(up, TM_FOREVER, &err);
     while (rc == TM_AGAIN && !ending);
@@ -79,6 +109,8 @@ int cmd_up(int argc, char **argv)
                                           identities.len > 1 ? identities.data : NULL,
                                       .identity_len = identities.len };
         code = err.code ? cli_error(&err) : serve(&o, &opts);
+        if (identities.len)
+            crypto_zero(identities.data, identities.cap);
     }
     free(roots);
     free(args);
