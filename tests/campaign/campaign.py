@@ -7,8 +7,10 @@ was delivered.
 
 import argparse
 import collections
+import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +19,7 @@ from cluster import Cluster, failpoints, mills
 from jobs import KINDS, Ledger, Work, World
 
 CLIENTS = 4
+ATTEMPTS_MAX = 30  # of one piece of work; the checker finds it missing then
 END_S = 180  # for everything to come to its end once no fault happens any more
 
 # How often, of so many; what does not apply just then is drawn anew.
@@ -41,9 +44,11 @@ class Campaign:
         self.counts = collections.Counter()
         self.point_counts = collections.Counter()
         self.whys = collections.Counter()
+        self.kinds = options.kinds.split(",")
         self.running, self.retry, self.troubles = [], [], []
         self.works = self.finished = 0
         self.filler = None
+        self.stopped_mills, self.client_points, self.tries = [], [], collections.Counter()
         self.weights = {k: w for k, w in WEIGHTS.items() if self._possible(k)}
 
     def _possible(self, kind):
@@ -69,14 +74,23 @@ class Campaign:
             code = attempt.tend()
             if code is not None:
                 self.running.remove(attempt)
+                if attempt.failpoint and attempt.failpoint.fired():
+                    self.cluster.fired(attempt.failpoint)
                 self._ended(attempt, code)
         while len(self.running) < CLIENTS and (more or self.retry):
             if self.retry:
                 work = self.retry.pop(0)
             else:
-                work = Work(self.world, self.works, KINDS[self.works % len(KINDS)], self.rng)
+                work = Work(self.world, self.works, self.kinds[self.works % len(self.kinds)], self.rng)
                 self.works += 1
-            self.running.append(work.attempt())
+            self.running.append(self.begin(work))
+
+    def begin(self, work):
+        """The next attempt; with a failpoint of clients when one waits for it."""
+        point = None
+        if self.client_points and work.kind != "keyed":  # that one is not our program
+            point = self.cluster.point(self.client_points.pop(0), "client", "kill", 1)
+        return work.attempt(point)
 
     def _ended(self, attempt, code):
         why = "" if code == 0 else attempt.why(code, self.troubles)
@@ -87,7 +101,8 @@ class Campaign:
         self.whys[why or "unexplained"] += 1
         if why is None:
             self.cluster.strange.append(f"{attempt.name} ({attempt.kind}) ended with {code}, see {attempt.err}")
-        self.retry.append(attempt.work)
+        if attempt.work.attempts < ATTEMPTS_MAX:
+            self.retry.append(attempt.work)
 
     # ---- injections; each returns whether it took place now ----
 
@@ -167,6 +182,7 @@ class Campaign:
         return True
 
     def _tend_disk(self, now):
+        self.cluster.disk_full = bool(self.filler)
         if not self.filler:
             return
         self.troubles.append((now, "disk", ""))
@@ -182,10 +198,12 @@ class Campaign:
             self.filler = None
 
     def _failpoint(self, _):
-        name = min(self.points, key=lambda p: (self.point_counts[p], self.rng.random()))
+        name = min(self.points, key=lambda p: (self.tries[p], self.rng.random()))
         program, may_error = self.points[name]
+        self.tries[name] += 1
         if program == "tidemill":
-            return self._client_failpoint(name)
+            self.client_points.append(name)
+            return False
         target = self.cluster.coordinator
         if program == "tidemill-worker":
             target = self.rng.choice(self.cluster.workers)
@@ -196,13 +214,9 @@ class Campaign:
         self.cluster.arm(target, name, action, 1 if early else self.rng.choice([1, 1, 2, 5, 20]))
         return False  # counted when it fires
 
-    def _client_failpoint(self, name):
-        return False
-
     # ---- the whole ----
 
     def run(self):
-        self.stopped_mills = []
         began = time.monotonic()
         until = began + self.options.minutes * 60
         next_at = began + 1
@@ -249,8 +263,18 @@ class Campaign:
         self.world.stop()
         return not self.cluster.strange
 
-    def abandon(self):
-        """Something went wrong here: nothing may be left."""
+    def conduct(self):
+        """The whole, whatever happens to this process short of SIGKILL; exits."""
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+        try:
+            fine = self.run()
+        except BaseException:
+            self._abandon()
+            raise
+        self.report()
+        sys.exit(0 if fine else 1)
+
+    def _abandon(self):
         processes = [a.process for a in self.running] + [p.process for p in self.cluster.programs]
         processes += [self.cluster.proxy.process, self.world.nginx]
         for process in processes:
@@ -279,7 +303,6 @@ class Campaign:
 
 
 def rows_done(text):
-    import json
     for line in text.splitlines():
         row = json.loads(line)
         if row["ok"] + row["failed"] + row["quarantined"] + row["cancelled"] < row["tasks"]:
@@ -298,15 +321,10 @@ def main():
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--gap", type=float, default=0.5, help="seconds between injections, on average")
     parser.add_argument("--scale", type=float, default=1, help="how large the jobs are")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of jobs")
     options = parser.parse_args()
     campaign = Campaign(options, random.Random(options.seed))
-    try:
-        fine = campaign.run()
-    except BaseException:
-        campaign.abandon()
-        raise
-    campaign.report()
-    sys.exit(0 if fine else 1)
+    campaign.conduct()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ processes that are left) is named too. Exit 0 only when there is none of anythin
 import argparse
 import base64
 import collections
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -248,20 +249,27 @@ class Checker:
                 there |= {os.path.join(d, n) for n in names}
         for path in there - self.outputs.keys():
             self.find("temporary" if b".tm-" in path else "extra", f"{path!r}")
-        for path, (label, source, digest) in self.outputs.items():
-            if path not in there:
-                self.find("lost", f"{label}: no file {path!r}")
-            elif sha256(path) != digest:
-                self.find("stale", f"{label}: {path!r} is not what its record says")
-            elif path.endswith(b".age"):
-                self.opened(label, path, os.fsencode(source))
-            self.counts["files"] += 1
+        self.counts["files"] = len(there)
+        for path in self.outputs.keys() - there:
+            self.find("lost", f"{self.outputs[path][0]}: no file {path!r}")
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            for wrong in pool.map(self.file, sorted(there & self.outputs.keys())):
+                if wrong:
+                    self.find("stale", wrong)
 
-    def opened(self, label, path, source):
+    def file(self, path):
+        """What is wrong with an output, if anything."""
+        label, source, digest = self.outputs[path]
+        if sha256(path) != digest:
+            return f"{label}: {path!r} is not what its record says"
+        if not path.endswith(b".age"):
+            return None
         done = subprocess.run(["age", "-d", "-i", os.path.join(self.dir, "identity"), path],
                               capture_output=True, check=False)
-        if done.returncode or hashlib.sha256(done.stdout).hexdigest() != self.true_digest(source):
-            self.find("stale", f"{label}: {path!r} does not open to {source!r}")
+        right = self.true_digest(os.fsencode(source))
+        if done.returncode == 0 and hashlib.sha256(done.stdout).hexdigest() == right:
+            return None
+        return f"{label}: {path!r} does not open to {source!r}"
 
     def processes(self):
         mark = b"TIDEMILL_CAMPAIGN=" + os.fsencode(self.dir)

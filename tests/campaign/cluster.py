@@ -15,10 +15,11 @@ import time
 MARK = "TIDEMILL_CAMPAIGN"
 
 
-def free_port(rng):
-    """Below the range that the kernel gives to outgoing connections."""
+def free_port():
+    """Below the range that the kernel gives to outgoing connections. Not of the seed: others
+    may run the same one at the same time."""
     while True:
-        port = rng.randint(18000, 32000)
+        port = random.SystemRandom().randint(18000, 32000)
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -74,6 +75,7 @@ class Program:
         self.paused_until = None
         self.killed = False  # its next end is our doing
         self.next_start = 0
+        self.fired_at = -10.0
         self.starts = 0
         self.log = os.path.join(cluster.dir, "log", name)
 
@@ -111,10 +113,11 @@ class Program:
         if self.failpoint and self.failpoint.fired():
             self.cluster.fired(self.failpoint)
             self.failpoint = None
-            self.killed = True
+            self.fired_at = now
         if self.process and self.process.poll() is not None:
             code = self.process.returncode
-            if not self.killed and not self.cluster.may_end(self, code):
+            expected = self.killed or now - self.fired_at < 2
+            if not expected and not self.cluster.may_end(self, code):
                 self.cluster.strange.append(f"{self.name} ended by itself with {code}, see {self.log}")
             self.process = None
             self.next_start = now + (0.2 if code > 0 else 0)
@@ -167,8 +170,8 @@ class Cluster:
 
     def __init__(self, directory, bin_dir, seed, workers=3, procs=2, state=None):
         self.dir, self.bin, self.seed = directory, bin_dir, seed
-        self.rng = random.Random(seed ^ 0x70727473)
-        self.strange, self.fired_names = [], []
+        self.strange, self.fired_names, self.armed = [], [], 0
+        self.disk_full = False
         for sub in ("log", "out", "fp"):
             os.makedirs(os.path.join(directory, sub), exist_ok=True)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMILL_")}
@@ -177,8 +180,8 @@ class Cluster:
         for name in ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME"):
             self.env[name] = os.path.join(directory, name)
             os.makedirs(self.env[name], mode=0o700, exist_ok=True)
-        self.port = free_port(self.rng)
-        self.ports = {"worker": free_port(self.rng), "client": free_port(self.rng)}
+        self.port = free_port()
+        self.ports = {"worker": free_port(), "client": free_port()}
         self.state = state or os.path.join(directory, "state")
         self.coordinator = Program(self, "coordinator", [
             os.path.join(bin_dir, "tidemill-coordinator"), "--silence", "4s", "--reserve", "8MiB",
@@ -207,27 +210,37 @@ class Cluster:
         self.fired_names.append(failpoint.name)
 
     def may_end(self, program, code):
-        """A worker that comes back while its name is still taken ends, and tries again."""
-        if code <= 0 or program is self.coordinator:
+        """A worker that comes back while its name is still taken ends, and tries again; a
+        coordinator that finds the disk full at its start does too."""
+        if code <= 0:
             return False
         with open(program.log, "rb") as log:
             log.seek(max(0, os.path.getsize(program.log) - 400))
-            return b"another worker with this name" in log.read()
+            said = log.read()
+        if program is self.coordinator:
+            return self.disk_full and b"disk is full" in said
+        return b"another worker with this name" in said
+
+    def point(self, name, where, action, n):
+        self.armed += 1
+        return Failpoint(os.path.join(self.dir, "fp", f"{self.armed}.{where}"), name, action, n)
 
     def arm(self, program, name, action, n):
         """Starts the program again with a failpoint."""
-        program.failpoint = Failpoint(
-            os.path.join(self.dir, "fp", f"{name}.{program.starts}.{program.name}"), name, action, n)
+        program.failpoint = self.point(name, program.name, action, n)
         program.kill()
 
     def heal(self):
         """No fault any more: all run, nothing is armed."""
         for program in self.programs:
-            if program.failpoint:
-                program.failpoint = None
-                program.kill()
+            self.disarm(program)
             if program.paused_until:
                 program.paused_until = time.monotonic()
+
+    def disarm(self, program):
+        if program.failpoint:
+            program.failpoint = None
+            program.kill()
 
     def stop(self):
         """Workers first, as an operator would. Exit codes other than 0 are strange."""

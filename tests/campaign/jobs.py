@@ -11,6 +11,8 @@ import signal
 import subprocess
 import time
 
+from cluster import free_port
+
 KINDS = ("hash", "encrypt", "fetch", "keyed", "map", "detached", "removed")
 MANGLED = ("garbage", "dup", "reorder", "frame")
 MAP_LINES = 3000
@@ -33,7 +35,7 @@ class World:
         subprocess.run(["age-keygen", "-o", self.identity], check=True, capture_output=True)
         self.recipient = subprocess.run(
             ["age-keygen", "-y", self.identity], check=True, capture_output=True, text=True).stdout.strip()
-        self.port = self._nginx(rng)
+        self.port = self._nginx()
         self.urls = os.path.join(cluster.dir, "urls")
         with open(self.urls, "w", encoding="ascii") as f:
             for name in sorted(os.listdir(self.www)):
@@ -52,11 +54,13 @@ class World:
             with open(os.path.join(os.fsencode(self.data), os.fsencode(name), odd), "wb") as f:
                 f.write(b"" if odd == b"empty" else odd)
 
-    def _nginx(self, rng):
+    def _nginx(self):
         base = os.path.join(self.cluster.dir, "ngx")
         os.makedirs(base)
+        with open(os.path.join(self.www, "f0"), "rb") as f:
+            whole = f.read()
         while True:
-            port = rng.randint(18000, 32000)
+            port = free_port()
             user = "user root;" if os.geteuid() == 0 else ""
             with open(os.path.join(base, "conf"), "w", encoding="ascii") as f:
                 f.write(f"daemon off; {user} worker_processes 1; pid {base}/pid; error_log {base}/err;"
@@ -69,8 +73,9 @@ class World:
             for _ in range(200):
                 if self.nginx.poll() is not None:
                     break
-                if subprocess.run(["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/"],
-                                  check=False).returncode == 0:
+                got = subprocess.run(["curl", "-s", f"http://127.0.0.1:{port}/f0"],
+                                     check=False, capture_output=True)
+                if got.stdout == whole and self.nginx.poll() is None:
                     return port
                 time.sleep(0.05)
 
@@ -82,8 +87,8 @@ class World:
 class Attempt:
     """One process, or for detached jobs a chain of them, each after the one before."""
 
-    def __init__(self, work, number):
-        self.work, self.kind = work, work.kind
+    def __init__(self, work, number, failpoint):
+        self.work, self.kind, self.failpoint = work, work.kind, failpoint
         self.name = f"{work.name}-{number}"
         self.world, self.cluster = work.world, work.world.cluster
         base = os.path.join(self.cluster.dir, "out", self.name)
@@ -108,7 +113,7 @@ class Attempt:
             yield [mill, "fetch", "--name", self.name, "--json", "-i", w.urls, "-o", self.tree,
                    "--hash", "sha256"], None, self.out
         elif self.kind == "map":
-            lines = "".join(f"{self.name} {i}\n" for i in range(MAP_LINES)).encode()
+            lines = "".join(f"{self.name} {i}\n" for i in range(self.work.lines)).encode()
             yield [os.path.join(bin_dir, "example-map")], lines, self.out
         elif self.kind == "keyed":
             yield ["/usr/bin/python3", os.path.join(os.path.dirname(__file__), "keyed.py"),
@@ -133,9 +138,9 @@ class Attempt:
             with open(path, "wb") as f:
                 f.write(given)
             stdin = open(path, "rb")  # closed below: the child has its own
+        env = self.cluster.client_env | (self.failpoint.environment() if self.failpoint else {})
         with open(to, "wb") as out, open(self.err, "ab") as err:
-            self.process = subprocess.Popen(argv, env=self.cluster.client_env, stdin=stdin,
-                                            stdout=out, stderr=err)
+            self.process = subprocess.Popen(argv, env=env, stdin=stdin, stdout=out, stderr=err)
         if given is not None:
             stdin.close()
 
@@ -177,13 +182,13 @@ class Attempt:
 class Work:
     def __init__(self, world, number, kind, rng):
         self.world, self.kind, self.name = world, kind, f"c{number}"
-        self.attempts = 0
+        self.attempts, self.lines = 0, MAP_LINES
         self.key = rng.randbytes(16).hex()
         self.journal = os.path.join(world.cluster.dir, "out", self.name + ".journal")
 
-    def attempt(self):
+    def attempt(self, failpoint=None):
         self.attempts += 1
-        return Attempt(self, self.attempts)
+        return Attempt(self, self.attempts, failpoint)
 
 
 class Ledger:
@@ -194,6 +199,6 @@ class Ledger:
         work = attempt.work
         json.dump({"kind": work.kind, "work": work.name, "name": attempt.name, "exit": code, "why": why,
                    "out": attempt.out, "tree": attempt.tree, "journal": work.journal, "key": work.key,
-                   "lines": MAP_LINES}, self.file)
+                   "lines": work.lines}, self.file)
         self.file.write("\n")
         self.file.flush()
