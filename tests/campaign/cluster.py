@@ -172,7 +172,7 @@ class Cluster:
         self.dir, self.bin, self.seed = directory, bin_dir, seed
         self.strange, self.fired_names, self.armed = [], [], 0
         self.disk_full = False
-        for sub in ("log", "out", "fp"):
+        for sub in ("log", "out", "fp", "data"):
             os.makedirs(os.path.join(directory, sub), exist_ok=True)
         self.env = {k: v for k, v in os.environ.items() if not k.startswith("TIDEMILL_")}
         self.env[MARK] = directory
