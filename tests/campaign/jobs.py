@@ -16,6 +16,7 @@ from cluster import free_port
 KINDS = ("hash", "encrypt", "fetch", "keyed", "map", "detached", "removed")
 MANGLED = ("garbage", "dup", "reorder", "frame")
 MAP_LINES = 3000
+AFTER_S = 5  # so long an injection may be felt after its end
 
 
 class World:
