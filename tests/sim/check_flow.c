@@ -252,15 +252,15 @@ static void abandoned(struct world *w, uint64_t job)
         broken(w, "R15: job %u is abandoned though its client is there", p->index);
 }
 
-/* What the turn is about to push: R13, no intake while the disk is full. */
+/* What the turn is about to push: R13, no job while the disk is full. Chunks that there
+ * was credit for are taken, and wait. */
 void flow_pushed(struct world *w, const struct fx_group *g)
 {
     const struct fx *fx;
 
     STAILQ_FOREACH (fx, &g->list, node) {
-        if (w->coord->was_full && (fx->type == FX_JOB || fx->type == FX_CHUNK))
-            broken(w, "R13: a %s is taken while the disk is full",
-                   fx->type == FX_JOB ? "job" : "chunk");
+        if (w->coord->was_full && fx->type == FX_JOB)
+            broken(w, "R13: a job is taken while the disk is full");
         if (fx->type == FX_STATE && fx->state.state == JOB_ABANDONED &&
             !fx->state.ended_wall_ns)
             abandoned(w, fx->state.job);

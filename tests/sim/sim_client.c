@@ -184,7 +184,7 @@ static void pump_chunks(struct sim_client *c, struct plan *p)
 {
     struct world *w = c->host.w;
 
-    while (p->sent < p->n_chunks && p->next_chunk_ns <= w->now_ns &&
+    while (p->sent < p->n_chunks && p->next_chunk_ns <= w->now_ns && p->window &&
            (p->sent == p->acked || p->window > 2048 * (p->sent - p->acked))) {
         if (p->abandons && p->sent + 1 == p->n_chunks) {
             client_kill(w, c->host.index, 0);
