@@ -49,6 +49,7 @@ static void plan_draw(struct world *w, struct plan *p)
     p->task_order = chance(w, 400);
     p->inputs = chance(w, 400);
     p->failed_only = chance(w, 150);
+    p->slow = chance(w, 100);
     p->abandons = chance(w, 60);
     p->removes = chance(w, 200);
     p->start_ns = between(w, 0, w->k.faults_ns / 2);

@@ -191,7 +191,8 @@ static void pump_chunks(struct sim_client *c, struct plan *p)
             return;
         }
         send_chunk(c, p, p->sent);
-        p->next_chunk_ns = w->now_ns + mostly_short(w, 0, 4 * NS_PER_S);
+        p->next_chunk_ns = w->now_ns + (p->slow ? between(w, NS_PER_S, 12 * NS_PER_S)
+                                                : mostly_short(w, 0, 4 * NS_PER_S));
     }
     if (p->sent == p->n_chunks && !p->seal_sent)
         send_seal(c, p);

@@ -16,6 +16,7 @@ struct plan {
     uint32_t n_chunks,
         first[CHUNKS_MAX + 1]; /* first task of each chunk, and their sum */
     bool file, io, force, task_order, inputs, failed_only;
+    bool slow;                   /* its inputs come slowly */
     bool abandons;               /* its client goes for good before the seal */
     int64_t start_ns, cancel_ns; /* 0 = never cancelled */
     uint32_t retries;
