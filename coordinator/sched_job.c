@@ -9,14 +9,14 @@ void chunk_list(struct sched *s, struct chunk *c)
     bool want = c->committed && c->waiting > 0 && !j->cancelling && !j->row.paused;
 
     if (want && !c->listed) {
-        struct chunk *at;
-        TAILQ_FOREACH (at, &j->ready, ready_node)
-            if (at->seq > c->seq)
-                break;
+        struct chunk *at; /* from the end: chunks mostly come in order */
+        TAILQ_FOREACH_REVERSE(at, &j->ready, chunk_queue, ready_node)
+        if (at->seq < c->seq)
+            break;
         if (at)
-            TAILQ_INSERT_BEFORE(at, c, ready_node);
+            TAILQ_INSERT_AFTER(&j->ready, at, c, ready_node);
         else
-            TAILQ_INSERT_TAIL(&j->ready, c, ready_node);
+            TAILQ_INSERT_HEAD(&j->ready, c, ready_node);
     } else if (!want && c->listed) {
         TAILQ_REMOVE(&j->ready, c, ready_node);
     }
@@ -29,6 +29,13 @@ void chunk_list(struct sched *s, struct chunk *c)
     j->listed = want;
 }
 
+/* What an open chunk costs in memory: small inputs cost more than their bytes. */
+static size_t chunk_bytes(const struct chunk *c)
+{
+    enum { PER_TASK = 4 + 4 + 4 }; /* length, offset, and state with its counts */
+    return sizeof(*c) + c->body->len + c->n * (size_t)PER_TASK;
+}
+
 static void chunk_free(struct sched *s, struct chunk *c)
 {
     struct chunk_info *info = &c->job->chunks[c->seq];
@@ -37,7 +44,7 @@ static void chunk_free(struct sched *s, struct chunk *c)
         c->waiting = 0;
         chunk_list(s, c);
     }
-    s->open_bytes -= c->body->len;
+    s->open_bytes -= chunk_bytes(c);
     c->job->n_open--;
     info->open = NULL;
     info->recorded = c->recorded; /* a chunk with none is cancelled unseen */
@@ -83,7 +90,7 @@ struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row 
     }
     j->chunks[c->seq].open = c;
     j->n_open++;
-    s->open_bytes += c->body->len;
+    s->open_bytes += chunk_bytes(c);
     return c;
 }
 
@@ -123,7 +130,7 @@ void job_open_chunks(struct sched *s, struct job *j)
     uint32_t ahead = 0;
     struct chunk *c;
 
-    TAILQ_FOREACH (c, &j->ready, ready_node)
+    for (c = TAILQ_FIRST(&j->ready); c && ahead < AHEAD; c = TAILQ_NEXT(c, ready_node))
         ahead++;
     while (j->next_open < j->row.chunks && ahead < AHEAD) {
         struct chunk_info *info = &j->chunks[j->next_open];

@@ -114,7 +114,7 @@ struct job {
     peer_id client;              /* who submits; 0 = gone; see job_client_is */
     bool dry;                    /* its client was told a credit of 0 */
     int64_t client_gone_ns, unplaceable_ns;
-    TAILQ_HEAD(, chunk) ready;
+    TAILQ_HEAD(chunk_queue, chunk) ready;
     LIST_HEAD(, follower) followers;
     TAILQ_ENTRY(job) node;
     TAILQ_ENTRY(job) ready_node; /* in sched->ready while it has ready chunks */

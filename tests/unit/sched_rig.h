@@ -19,6 +19,7 @@ struct rig {
     struct sched *sched;
     int64_t now_ns, keep_ns;
     uint64_t reserve_bytes, free_bytes;
+    size_t open_bytes;
     bool full;
 };
 
@@ -97,7 +98,8 @@ static inline void rig_init(struct rig *r)
 {
     struct sched_config config = { .epoch = { 1, { 1 } },
                                    .keep_ns = r->keep_ns,
-                                   .reserve_bytes = r->reserve_bytes };
+                                   .reserve_bytes = r->reserve_bytes,
+                                   .open_bytes = r->open_bytes };
 
     crypto_init();
     r->sched = sched_new(&config);

@@ -120,6 +120,46 @@ static void a_cancelled_job_says_so(void **state)
     sched_free(r.sched);
 }
 
+/* The worker does task i, which is all of chunk i, its input empty. */
+static struct fx_group *say_done(struct rig *r, uint32_t i)
+{
+    static const uint32_t len = 0;
+    static const uint8_t status = TASK_OK;
+    struct msg m = { .type = MSG_DONE };
+    struct span parts[] = { span_of(&len, sizeof(len)), SPAN_NONE };
+
+    m.done = (struct msg_done){ .lease = (1ull << 32) + 1 + i,
+                                .job = 1,
+                                .chunk = i,
+                                .epoch = { 1, { 1 } },
+                                .batch = { 1, &i, &status, &len },
+                                .last = true };
+    crypto_chunk_digest(parts, ARRAY_LEN(parts), m.done.digest);
+    return say(r, WORKER, &m);
+}
+
+/* P4: what is kept in memory of chunks has a limit, however small their inputs are; the
+ * others are read back from the disk when it is their turn. */
+static void small_inputs_count_too(void **state)
+{
+    enum { CHUNKS = 100 };
+    struct rig r = { .open_bytes = 4 * KIB };
+
+    (void)state;
+    rig_init(&r);
+    for (uint32_t i = 0; i < CHUNKS; i++)
+        fx_group_free(commit(&r, say_inputs(&r, i, 1, span_of(NULL, 0))));
+    hello(&r, WORKER);
+    bool read = false;
+    for (uint32_t task = 0; task < CHUNKS && !read; task++) {
+        struct fx_group *g = say_done(&r, task);
+        read = find(g, FX_READ_CHUNK, 0) != NULL;
+        fx_group_free(read ? g : commit(&r, g));
+    }
+    assert_true(read);
+    sched_free(r.sched);
+}
+
 /* Task numbers have 32 bits on the wire. */
 static void a_job_has_a_largest_number_of_tasks(void **state)
 {
@@ -221,6 +261,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_closes_the_window),
         cmocka_unit_test(a_disk_has_two_marks),
         cmocka_unit_test(a_cancelled_job_says_so),
+        cmocka_unit_test(small_inputs_count_too),
         cmocka_unit_test(a_job_has_a_largest_number_of_tasks),
         cmocka_unit_test(the_end_is_told_after_its_commit),
         cmocka_unit_test(a_follower_goes_on_when_its_queue_is_short),
