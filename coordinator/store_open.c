@@ -63,9 +63,11 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
 
     AUTO_FREE char *page_size = xasprintf("PRAGMA page_size=%d", PAGE_BYTES);
 
-    if (sql_exec(q, page_size, err) < 0 ||
+    /* Exclusive before anything is read: the log's index is then in memory, and not a
+     * file that a full disk has no room for. */
+    if (sql_exec(q, "PRAGMA locking_mode=EXCLUSIVE", err) < 0 ||
+        sql_exec(q, page_size, err) < 0 ||
         sql_exec(q, "PRAGMA auto_vacuum=INCREMENTAL", err) < 0 ||
-        sql_exec(q, "PRAGMA locking_mode=EXCLUSIVE", err) < 0 ||
         sql_exec(q, synchronous[durability], err) < 0 ||
         sql_exec(q, "PRAGMA journal_mode=WAL", err) < 0 ||
         sql_exec(q, "PRAGMA secure_delete=OFF", err) < 0 ||
