@@ -179,7 +179,7 @@ struct pending {
     char *node;
     int64_t since_ns;
     bool committed;
-    bool telling; /* its node has forgotten it: to be told to publish it (R8) */
+    bool telling; /* its node may have forgotten it: to be told to publish it (R8) */
     TAILQ_ENTRY(pending) node_entry;
 };
 
@@ -298,8 +298,10 @@ void task_wait(struct chunk *c, uint32_t index);
 
 /* sched_files.c: won tasks whose files are not in place yet (R8) */
 void files_wait(struct sched *s, const struct batch_row *b);
-void files_tell(struct sched *s, struct sched_node *n);  /* what it has forgotten */
-void files_forgotten(struct sched *s, const char *node); /* it is another process now */
+void files_tell(struct sched *s, struct sched_node *n); /* what it has forgotten */
+/* Its session is another one: a new process knows nothing, and to an old one the answer
+ * to its Published may have been lost. */
+void files_forgotten(struct sched *s, const char *node);
 void files_chunk_read(struct sched *s, struct chunk *c);
 void files_committed(struct sched *s, uint64_t row);
 bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t task);

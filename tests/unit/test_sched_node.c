@@ -205,6 +205,48 @@ static void a_new_process_is_told_to_publish(void **state)
     sched_free(r.sched);
 }
 
+/* The same process too, in its next session: it takes an answer that comes twice for the
+ * one to its Published, which may have been lost with the connection. */
+static void a_process_that_comes_back_is_told_to_publish(void **state)
+{
+    static const uint32_t task = 0, len = 0;
+    static const uint8_t status = TASK_OK;
+    struct msg done = { .type = MSG_DONE };
+    uint32_t lens[] = { INPUT_BYTES };
+    uint8_t body[INPUT_BYTES] = { 7, 7, 7, 7 };
+    struct span parts[] = { span_of(lens, sizeof(lens)), span_of(body, sizeof(body)) };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    hello(&r, WORKER);
+    fx_group_free(commit(&r, say_chunk(&r, 0, 7)));
+    done.done = (struct msg_done){ .lease = (1ull << 32) + 1,
+                                   .job = 1,
+                                   .epoch = { 1, { 1 } },
+                                   .batch = { 1, &task, &status, &len },
+                                   .last = true,
+                                   .files = true };
+    crypto_chunk_digest(parts, ARRAY_LEN(parts), done.done.digest);
+    struct fx_group *after = commit(&r, say(&r, WORKER, &done));
+    assert_null(sent(after, MSG_LEASE)); /* Committed says it */
+    fx_group_free(after);
+    struct fx_group *g = hello_as(&r, "x", 0, NULL);
+    struct fx *fx = (struct fx *)find(g, FX_READ_CHUNK, 0);
+    assert_non_null(fx);
+    fx->read_chunk.ret = (struct chunk_row){ .job = 1, .n = 1 };
+    memcpy(fx->read_chunk.ret.digest, done.done.digest, WIRE_DIGEST_BYTES);
+    fx->read_chunk.ret.lens = blob_new(parts[0]);
+    fx->read_chunk.ret.body = blob_new(parts[1]);
+    fx->read_chunk.ret_recorded = blob_new(span_of(&(uint8_t){ 1 }, 1));
+    after = commit(&r, g);
+    const struct msg *m = sent(after, MSG_LEASE);
+    assert_non_null(m);
+    assert_true(m->lease.publish);
+    fx_group_free(after);
+    sched_free(r.sched);
+}
+
 static void a_paused_job_is_not_leased(void **state)
 {
     struct msg pause = { .type = MSG_PAUSE, .pause = { .job = 1, .id = 3 } };
@@ -263,6 +305,7 @@ int main(void)
         cmocka_unit_test(a_lease_without_anything_left_is_revoked),
         cmocka_unit_test(leasing_waits_for_the_nodes_of_before),
         cmocka_unit_test(a_new_process_is_told_to_publish),
+        cmocka_unit_test(a_process_that_comes_back_is_told_to_publish),
         cmocka_unit_test(a_paused_job_is_not_leased),
         cmocka_unit_test(a_draining_node_gets_nothing_new),
     };
