@@ -184,9 +184,14 @@ uint32_t lease_shard_tasks(struct sched *s, struct sched_node *n, const struct c
         uint64_t room = n->io_slots + n->io_slots / 4 - n->io_tasks;
         return (uint32_t)MIN(room, MAX(8u, n->io_slots / 4));
     }
-    /* Towards the end of what there is, shards shrink, so that all slots end together. */
-    uint32_t even = c->waiting / (LEASES_PER_SLOT * n->cpu_slots);
-    return MIN(p->shard, MAX(even, 1u));
+    /* Towards the end of what waits, in all chunks that are ready, shards shrink, so that
+     * all slots end together. A straggler's chunk may be in no list. */
+    uint32_t parts = LEASES_PER_SLOT * n->cpu_slots;
+    uint64_t waiting = c->waiting;
+    while (c->listed && waiting < (uint64_t)p->shard * parts &&
+           (c = TAILQ_NEXT(c, ready_node)))
+        waiting += c->waiting;
+    return (uint32_t)MIN(p->shard, MAX(waiting / parts, 1u));
 }
 
 /* Takes up to max waiting tasks, ascending. One that has killed a mill goes alone. */

@@ -169,12 +169,68 @@ static void the_faster_one_wins_and_the_other_stops(void **state)
     sched_free(r.sched);
 }
 
+enum { CHUNK_TASKS = 24 };
+
+static void submit_chunk(struct rig *r, uint32_t seq)
+{
+    uint32_t one_byte[CHUNK_TASKS];
+    struct msg m = { .type = MSG_CHUNK, .body = SPAN_LIT("aaaaaaaaaaaaaaaaaaaaaaaa") };
+    struct span parts[] = { span_of(one_byte, sizeof(one_byte)), m.body };
+
+    for (int i = 0; i < CHUNK_TASKS; i++)
+        one_byte[i] = 1;
+    m.chunk =
+        (struct msg_chunk){ .job = 1, .seq = seq, .n = CHUNK_TASKS, .lens = one_byte };
+    crypto_chunk_digest(parts, ARRAY_LEN(parts), m.chunk.digest);
+    say_and_commit(r, CLIENT, &m);
+}
+
+/* Tasks of the first lease of a worker that comes when so many chunks wait. */
+static uint32_t first_shard(uint32_t chunks)
+{
+    struct rig r = { 0 };
+    struct msg m = { .type = MSG_HELLO };
+    uint32_t n = 0;
+
+    rig_init(&r);
+    for (uint32_t seq = 0; seq < chunks; seq++)
+        submit_chunk(&r, seq);
+    m.hello = (struct msg_hello){ .role = ROLE_WORKER,
+                                  .version_min = WIRE_VERSION,
+                                  .version_max = WIRE_VERSION,
+                                  .name = SPAN_LIT("x"),
+                                  .cpu_slots = 1 };
+    struct fx_group *hello = say(&r, WORKER, &m);
+    struct fx_group *after = begin(&r);
+    sched_committed(r.sched, hello);
+    sched_turn_end(r.sched);
+    const struct msg *lease = sent_to(hello, WORKER, MSG_LEASE);
+    if (!lease)
+        lease = sent_to(after, WORKER, MSG_LEASE);
+    assert_non_null(lease);
+    n = lease->lease.n_lens;
+    fx_group_free(hello);
+    fx_group_free(after);
+    sched_free(r.sched);
+    return n;
+}
+
+/* At the end of a chunk only when nothing else waits: else a job of many chunks would be
+ * leased in crumbs. */
+static void shards_shrink_at_the_end_of_what_waits(void **state)
+{
+    (void)state;
+    assert_int_equal(first_shard(1), CHUNK_TASKS / 2); /* a slot has two leases */
+    assert_int_equal(first_shard(2), 16);              /* what a first shard has */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_lease_is_renewed_by_progress),
         cmocka_unit_test(an_idle_node_runs_a_straggler),
         cmocka_unit_test(the_faster_one_wins_and_the_other_stops),
+        cmocka_unit_test(shards_shrink_at_the_end_of_what_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
