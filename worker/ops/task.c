@@ -269,7 +269,7 @@ static int run(struct run *r)
     const struct task_work *w = r->work;
     int source = w->body_fd, rc;
     bool opened = false;
-    mode_t mode = default_mode();
+    mode_t mode = 0; /* of a new file, when the source is none */
 
     if (!w->has_body && source < 0 && w->in->path.len) {
         if (open_source(r, &source, &mode) < 0)
@@ -279,6 +279,8 @@ static int run(struct run *r)
         err_set(&r->err, 1, "nothing to read");
         return fail(r, TASK_FAILED);
     }
+    if (!opened && w->spec->sink == SINK_FILE)
+        mode = default_mode();
     rc = open_sink(r, mode);
     if (rc == 0)
         rc = stages_begin(r);
