@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Debian packages. `packages.sh build` installs what a build and quickstart.sh need,
 # `packages.sh fuzz` also what tests/fuzz.sh needs, `packages.sh tests` all that tests/run.sh
-# needs. What is there already is left alone; an ordinary user is asked for sudo's password.
+# needs, `packages.sh bench` what bench/run.sh measures with and against. What is there already is left alone; an ordinary user is asked for sudo's password.
 set -euo pipefail
 
 wanted=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev
@@ -12,7 +12,9 @@ build) ;;
 fuzz) wanted+=(clang libclang-rt-14-dev) ;;
 tests) wanted+=(bats clang clang-format-14 libclang-rt-14-dev nginx-light procps protobuf-compiler python3-msgpack
     python3-protobuf python3-zmq sqlite3) ;;
-*) echo "usage: packages.sh build|fuzz|tests" >&2; exit 2 ;;
+bench) wanted+=(curl gearman-job-server gnuplot-nox libnats-dev nats-server nginx-light openssl procps sqlite3
+    strace wget2) ;;
+*) echo "usage: packages.sh build|fuzz|tests|bench" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null; then
@@ -47,10 +49,12 @@ finish() {
 }
 trap finish EXIT
 
-# Of nginx the tests want the program; the service must not begin to serve on port 80.
-nginx_is_new=
-case " ${missing[*]} " in *" nginx-light "*) [ -e /etc/init.d/nginx ] || nginx_is_new=yes ;; esac
-if [ -n "$nginx_is_new" ] && [ ! -e "$policy" ]; then
+# Of servers only the program is wanted; nginx, say, must not begin to serve on port 80.
+services=()
+for package in nginx-light:nginx gearman-job-server:gearman-job-server nats-server:nats-server; do
+    case " ${missing[*]} " in *" ${package%:*} "*) [ -e "/etc/init.d/${package#*:}" ] || services+=("${package#*:}") ;; esac
+done
+if [ ${#services[@]} -gt 0 ] && [ ! -e "$policy" ]; then
     placed=yes
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
@@ -62,7 +66,7 @@ if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@
     echo "error: apt-get could not install: ${missing[*]}" >&2
     exit 1
 fi
-if [ -n "$nginx_is_new" ] && [ -d /run/systemd/system ]; then
-    systemctl --quiet disable nginx
+if [ ${#services[@]} -gt 0 ] && [ -d /run/systemd/system ]; then
+    systemctl --quiet disable "${services[@]}"
 fi
 echo "installed ${#missing[@]} Debian packages"
