@@ -1,212 +1,6 @@
-/* Jobs and their chunks: submitted, opened into memory, cancelled, ended. */
+/* Jobs: submitted, given chunks, sealed, paused, cancelled, ended. Chunks in memory are
+ * sched_chunk.c's. */
 #include "coordinator/sched_state.h"
-
-/* ---- chunks in memory ---- */
-
-void chunk_list(struct sched *s, struct chunk *c)
-{
-    struct job *j = c->job;
-    bool want = c->committed && c->waiting > 0 && !j->cancelling && !j->row.paused;
-
-    if (want && !c->listed) {
-        struct chunk *at; /* from the end: chunks mostly come in order */
-        TAILQ_FOREACH_REVERSE(at, &j->ready, chunk_queue, ready_node)
-        if (at->seq < c->seq)
-            break;
-        if (at)
-            TAILQ_INSERT_AFTER(&j->ready, at, c, ready_node);
-        else
-            TAILQ_INSERT_HEAD(&j->ready, c, ready_node);
-    } else if (!want && c->listed) {
-        TAILQ_REMOVE(&j->ready, c, ready_node);
-    }
-    c->listed = want;
-    want = !TAILQ_EMPTY(&j->ready);
-    if (want && !j->listed)
-        TAILQ_INSERT_TAIL(&s->ready, j, ready_node);
-    else if (!want && j->listed)
-        TAILQ_REMOVE(&s->ready, j, ready_node);
-    j->listed = want;
-}
-
-/* What an open chunk costs in memory: small inputs cost more than their bytes. */
-static size_t chunk_bytes(const struct chunk *c)
-{
-    enum { PER_TASK = 4 + 4 + 4 }; /* length, offset, and state with its counts */
-    return sizeof(*c) + c->body->len + c->n * (size_t)PER_TASK;
-}
-
-static void chunk_free(struct sched *s, struct chunk *c)
-{
-    struct chunk_info *info = &c->job->chunks[c->seq];
-
-    if (c->listed) {
-        c->waiting = 0;
-        chunk_list(s, c);
-    }
-    s->open_bytes -= chunk_bytes(c);
-    c->job->n_open--;
-    info->open = NULL;
-    info->recorded = c->recorded; /* a chunk with none is cancelled unseen */
-    blob_unref(c->lens);
-    blob_unref(c->body);
-    free(c->offsets);
-    free(c->state);
-    free(c);
-}
-
-void chunk_release(struct sched *s, struct chunk *c)
-{
-    if (c->recorded == c->n && c->committed && !c->uncommitted && !c->leases)
-        chunk_free(s, c);
-}
-
-struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row *row,
-                         const uint8_t *recorded)
-{
-    struct chunk *c = xcalloc(1, sizeof(*c));
-    const uint32_t *lens = (const uint32_t *)row->lens->data;
-
-    c->job = j;
-    c->seq = row->seq;
-    c->n = row->n;
-    c->first = row->first;
-    memcpy(c->digest, row->digest, sizeof(c->digest));
-    c->lens = blob_ref(row->lens);
-    c->body = blob_ref(row->body);
-    c->offsets = xcalloc(c->n + 1, sizeof(*c->offsets));
-    c->state = xcalloc(c->n ? c->n : 1, 4);
-    c->holders = c->state + c->n;
-    c->tries = c->holders + c->n;
-    c->deaths = c->tries + c->n;
-    c->waiting = c->n;
-    for (uint32_t i = 0; i < c->n; i++) {
-        c->offsets[i + 1] = c->offsets[i] + lens[i];
-        if (recorded && recorded[i]) {
-            c->state[i] = TASK_RECORDED;
-            c->recorded++;
-            c->waiting--;
-        }
-    }
-    j->chunks[c->seq].open = c;
-    j->n_open++;
-    s->open_bytes += chunk_bytes(c);
-    return c;
-}
-
-static struct chunk_info *info_add(struct job *j, const struct chunk_row *row)
-{
-    struct chunk_info *info;
-
-    if (row->seq >= j->chunks_cap) {
-        j->chunks_cap = MAX(8, j->chunks_cap * 2);
-        j->chunks = xrealloc(j->chunks, j->chunks_cap * sizeof(*j->chunks));
-    }
-    info = &j->chunks[row->seq];
-    *info = (struct chunk_info){ .first = row->first, .n = row->n };
-    memcpy(info->digest, row->digest, sizeof(info->digest));
-    return info;
-}
-
-void job_read_chunk(struct sched *s, struct job *j, uint32_t seq)
-{
-    struct chunk_info *info = &j->chunks[seq];
-    struct fx_read_chunk *r;
-
-    if (info->reading)
-        return;
-    info->reading = true;
-    r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
-    r->job = j->row.id;
-    r->seq = seq;
-    r->first = info->first;
-    r->n = info->n;
-}
-
-/* Reads chunks back while the job has little to lease and memory allows. */
-void job_open_chunks(struct sched *s, struct job *j)
-{
-    enum { AHEAD = 8 };
-    uint32_t ahead = 0;
-    struct chunk *c;
-
-    for (c = TAILQ_FIRST(&j->ready); c && ahead < AHEAD; c = TAILQ_NEXT(c, ready_node))
-        ahead++;
-    while (j->next_open < j->row.chunks && ahead < AHEAD) {
-        struct chunk_info *info = &j->chunks[j->next_open];
-        if (!info->open && !info->reading && info->recorded < info->n) {
-            if (s->open_bytes > s->config.open_bytes && j->n_open > 0)
-                return;
-            job_read_chunk(s, j, j->next_open);
-            ahead++;
-        }
-        j->next_open++;
-    }
-}
-
-/* The inputs are lost: a chunk of empty ones, for its tasks to end in an error. */
-static struct chunk *open_blank(struct sched *s, struct job *j,
-                                const struct fx_read_chunk *r)
-{
-    struct chunk_row row = { .job = r->job, .seq = r->seq, .first = r->first, .n = r->n };
-    struct chunk *c;
-
-    row.lens = blob_alloc(r->n * sizeof(uint32_t));
-    memset(row.lens->data, 0, row.lens->len);
-    row.body = blob_alloc(0);
-    memcpy(row.digest, j->chunks[r->seq].digest, sizeof(row.digest));
-    c = chunk_open(s, j, &row, r->ret_recorded->data);
-    blob_unref(row.lens);
-    blob_unref(row.body);
-    return c;
-}
-
-void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
-{
-    struct job *j = sched_job(s, r->job);
-    struct chunk *c;
-
-    if (!j || !j->chunks[r->seq].reading) {
-        adopt_read(s, r->job, r->seq);
-        return;
-    }
-    j->chunks[r->seq].reading = false;
-    c = r->damaged ? open_blank(s, j, r)
-                   : chunk_open(s, j, &r->ret, r->ret_recorded->data);
-    c->committed = true;
-    c->leases++; /* so that it stays until all have looked at it */
-    if (j->cancelling)
-        record_cancelled(s, j, c, c->seq);
-    else if (r->damaged)
-        record_damaged(s, j, c);
-    adopt_read(s, r->job, r->seq);
-    files_chunk_read(s, c);
-    c->leases--;
-    chunk_list(s, c);
-    chunk_release(s, c);
-    job_settle(s, j);
-}
-
-void sched_chunk_committed(struct sched *s, const struct chunk_row *row)
-{
-    struct job *j = sched_job(s, row->job);
-    struct chunk *c = j ? j->chunks[row->seq].open : NULL;
-
-    if (j)
-        j->chunks_on_disk = row->seq + 1;
-    if (!c)
-        return;
-    c->committed = true;
-    if (s->open_bytes > s->config.open_bytes && j->n_open > 1 && c->recorded == 0) {
-        chunk_free(s, c);
-        j->next_open = MIN(j->next_open, row->seq);
-        return;
-    }
-    chunk_list(s, c);
-    chunk_release(s, c);
-}
-
-/* ---- jobs ---- */
 
 static struct owner *owner_get(struct sched *s, struct span name)
 {
@@ -312,7 +106,7 @@ void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t rec
     struct job *j = sched_job(s, row->job);
 
     CHECK(j && row->seq == j->row.chunks);
-    struct chunk_info *info = info_add(j, row);
+    struct chunk_info *info = chunk_info_add(j, row);
     info->recorded = recorded;
     info->visible = recorded; /* less the pending ones, which come next */
     j->chunks_on_disk = ++j->row.chunks;
@@ -478,7 +272,7 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
     };
     memcpy(row->digest, c->digest, sizeof(row->digest));
     s->g->bytes += row->lens->len + row->body->len;
-    info_add(j, row);
+    chunk_info_add(j, row);
     if (j->next_open == c->seq)
         j->next_open++;
     chunk_open(s, j, row, NULL);
@@ -609,6 +403,8 @@ void sched_pause(struct sched *s, struct peer *p, const struct msg *m)
         for (uint32_t i = 0; i < j->row.chunks; i++)
             if (j->chunks[i].open)
                 chunk_list(s, j->chunks[i].open);
+        if (j->row.paused)
+            job_put_chunks_away(s, j);
     }
     sched_answer(s, p->id, m->pause.id);
 }

@@ -103,7 +103,7 @@ struct job {
     uint32_t chunks_cap;
     uint32_t first_incomplete; /* all chunks before it are wholly visible */
     uint32_t next_open;        /* chunks from here on are not in memory */
-    uint32_t n_open;
+    uint32_t n_open, n_reading;
     uint32_t chunks_on_disk;            /* committed */
     uint64_t leased, deferred, pending; /* tasks */
     uint64_t committed_cursor;
@@ -228,6 +228,7 @@ struct sched {
     uint64_t next_job, next_lease, next_row, next_follow, session;
     uint64_t turn, turn_on_disk; /* of groups */
     size_t open_bytes;
+    uint32_t reading; /* chunks on their way from the disk */
     uint64_t random;
     uint64_t free_bytes; /* on the store's disk */
     uint32_t submitters; /* jobs with a client */
@@ -259,13 +260,17 @@ struct job *sched_job(struct sched *s, uint64_t id);
 struct peer *sched_peer(struct sched *s, peer_id id);
 uint32_t sched_random(struct sched *s);
 
-/* sched_job.c: jobs and chunks */
+/* sched_chunk.c, sched_job.c: chunks in memory and jobs */
 struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row *row,
                          const uint8_t *recorded);
+struct chunk_info *chunk_info_add(struct job *j, const struct chunk_row *row);
+void chunk_free(struct sched *s, struct chunk *c);
+size_t chunk_bytes(const struct chunk *c); /* what an open one costs in memory */
 void chunk_release(struct sched *s, struct chunk *c); /* frees it when nothing needs it */
 void chunk_list(struct sched *s, struct chunk *c);    /* in or out of job->ready */
 void job_settle(struct sched *s, struct job *j);      /* ends it when all is recorded */
 void job_open_chunks(struct sched *s, struct job *j);
+void job_put_chunks_away(struct sched *s, struct job *j); /* those the disk knows whole */
 void job_read_chunk(struct sched *s, struct job *j, uint32_t seq); /* unless it is read */
 void job_cancel(struct sched *s, struct job *j, enum job_state as);
 void job_cancel_more(struct sched *s, struct job *j);

@@ -81,7 +81,7 @@ void check_books(struct world *w, const struct sched *s)
         check_job(w, s, j);
         for (uint32_t i = 0; i < j->row.chunks; i++)
             if (j->chunks[i].open)
-                bytes += j->chunks[i].open->body->len;
+                bytes += chunk_bytes(j->chunks[i].open);
     }
     TAILQ_FOREACH (n, &s->nodes, node)
         check_node(w, n);

@@ -253,6 +253,40 @@ static void a_follower_goes_on_when_its_queue_is_short(void **state)
     sched_free(r.sched);
 }
 
+/* P4: whatever the number of jobs, only so many of their chunks are read at once. */
+static void many_jobs_do_not_open_more_than_the_window(void **state)
+{
+    enum { JOBS = 100, WINDOW = 4 };
+    struct sched_config config = { .epoch = { 2, { 1 } },
+                                   .open_bytes = WINDOW * WIRE_CHUNK_BYTES_MAX };
+    struct job_spec spec = { .command = SPAN_LIT("map") };
+    struct rig r = { .sched = sched_new(&config), .now_ns = NS_PER_S };
+    AUTO_BUF packed = BUF_INIT;
+    const struct fx *fx;
+    unsigned reads = 0;
+
+    (void)state;
+    crypto_init();
+    spec_pack(&packed, &spec);
+    for (uint8_t i = 1; i <= JOBS; i++) {
+        struct job_row job = {
+            .id = i, .key = { i }, .spec = buf_span(&packed), .state = JOB_SEALED
+        };
+        struct chunk_row chunk = { .job = i, .n = WIRE_CHUNK_TASKS_MAX };
+        sched_load_job(r.sched, &job);
+        sched_load_chunk(r.sched, &chunk, 0);
+    }
+    sched_loaded(r.sched, 1);
+    struct fx_group *g = begin(&r);
+    sched_turn_end(r.sched);
+    STAILQ_FOREACH (fx, &g->list, node)
+        reads += fx->type == FX_READ_CHUNK;
+    assert_true(reads >= WINDOW);
+    assert_true(reads <= 2 * WINDOW + 1);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,6 +297,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_job_says_so),
         cmocka_unit_test(small_inputs_count_too),
         cmocka_unit_test(a_job_has_a_largest_number_of_tasks),
+        cmocka_unit_test(many_jobs_do_not_open_more_than_the_window),
         cmocka_unit_test(the_end_is_told_after_its_commit),
         cmocka_unit_test(a_follower_goes_on_when_its_queue_is_short),
     };
