@@ -170,7 +170,8 @@ class Attempt:
             return "killed"
         with open(self.err, encoding="utf-8", errors="replace") as f:
             text = f.read()
-        during = {(what, side) for at, what, side in troubles if at >= self.began}
+        during = {(what, side) for at, what, side in troubles
+                  if at >= self.began - AFTER_S}
         if ("full: no job is taken" in text or "no space left" in text) and ("disk", "") in during:
             return "disk full"
         if any((what, "client") in during for what in MANGLED) and code in (1, 2):
