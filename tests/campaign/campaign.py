@@ -283,7 +283,10 @@ class Campaign:
                 process.wait()
 
     def _quiet(self):
-        """What clients that were killed had submitted is done too."""
+        """What clients that were killed had submitted is done too, and what workers that were
+        killed had left is swept: each has no journal in its spool but its own."""
+        if any(len(os.listdir(spool)) > 1 for spool in self.cluster.spools):
+            return False
         done = subprocess.run([os.path.join(self.options.bin, "tidemill"), "job", "ls", "--json"],
                               env=self.cluster.client_env, capture_output=True, text=True, check=False)
         return done.returncode == 0 and rows_done(done.stdout)

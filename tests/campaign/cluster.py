@@ -186,10 +186,11 @@ class Cluster:
         self.coordinator = Program(self, "coordinator", [
             os.path.join(bin_dir, "tidemill-coordinator"), "--silence", "4s", "--reserve", "8MiB",
             "--listen", f"tcp://127.0.0.1:{self.port}", "--state", self.state])
-        self.workers = []
+        self.workers, self.spools = [], []
         for i in range(1, workers + 1):
             spool = os.path.join(directory, f"spool{i}")
             os.makedirs(spool)
+            self.spools.append(spool)
             self.workers.append(Program(self, f"w{i}", [
                 os.path.join(bin_dir, "tidemill-worker"), "--name", f"w{i}",
                 "--join", f"tcp://127.0.0.1:{self.ports['worker']}", "--procs", str(procs),
