@@ -9,6 +9,7 @@ struct record {
     uint32_t chunk, node; /* node: index of its name */
     uint32_t value_len;
     size_t value_off; /* into the page's values */
+    uint64_t cursor;  /* commit order: before it */
 };
 
 struct page {
@@ -67,6 +68,7 @@ static void add(struct page *p, const struct batch_row *b, uint32_t i, uint32_t 
         .node = node,
         .value_len = ((const uint32_t *)b->lens->data)[i],
         .value_off = value_off,
+        .cursor = b->cursor + i,
     };
 }
 
@@ -182,7 +184,7 @@ enum read_result page_end(struct page *p, struct err *err)
     /* How far this went: in task order to the end of the chunk once all of it is given.
      */
     if (!r->task_order)
-        r->ret_next = n < p->n ? r->cursor + n : p->looked;
+        r->ret_next = n < p->n ? p->records[n].cursor : p->looked;
     else if (n < p->n)
         r->ret_next = p->records[n].task;
     else

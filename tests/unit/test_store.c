@@ -61,26 +61,61 @@ static void task_order(void **state)
     assert_int_equal(cursor, 10);
 }
 
-static void failed_only(void **state)
+/* Each failed record once, whatever the order, and however few fit a page. */
+static void read_failed(struct fixture *f, bool task_order, size_t max_bytes)
 {
-    struct fixture *f = *state;
     uint64_t cursor = 0;
-    uint32_t seen = 0;
+    uint32_t seen[10] = { 0 };
 
-    fill(f);
     while (cursor < 10) {
         struct fx_read_results *r =
             read_page(f, (struct fx_read_results){ .job = 1,
                                                    .cursor = cursor,
                                                    .limit = 10,
+                                                   .task_order = task_order,
+                                                   .chunk_end = 10,
                                                    .failed_only = true,
-                                                   .max_bytes = KIB });
-        for (uint32_t i = 0; i < r->ret.n; i++, seen++)
-            assert_int_equal(((const uint32_t *)r->ret.tasks->data)[i] % 3, 2);
+                                                   .max_bytes = max_bytes });
+        for (uint32_t i = 0; i < r->ret.n; i++)
+            seen[((const uint32_t *)r->ret.tasks->data)[i]]++;
         assert_true(r->ret_next > cursor);
         cursor = r->ret_next;
     }
-    assert_int_equal(seen, 3); /* 2, 5, 8 */
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_equal(seen[i], i % 3 == 2);
+}
+
+static void failed_only(void **state)
+{
+    struct fixture *f = *state;
+
+    fill(f);
+    for (size_t max_bytes = 1; max_bytes < 8; max_bytes++) {
+        read_failed(f, false, max_bytes);
+        read_failed(f, true, max_bytes);
+    }
+}
+
+static void a_chunk_without_failures_is_an_empty_page(void **state)
+{
+    struct fixture *f = *state;
+    struct fx_group *g = fx_group_new();
+
+    fill(f);
+    add_batch(g, 3, 10, 1, 10, 3, 4, false); /* 10, 13, 16, 19: none failed */
+    push(f, g);
+    struct fx_read_results *r =
+        read_page(f, (struct fx_read_results){ .job = 1,
+                                               .cursor = 10,
+                                               .first_chunk = 1,
+                                               .limit = 14,
+                                               .task_order = true,
+                                               .chunk_end = 20,
+                                               .failed_only = true,
+                                               .inputs = true,
+                                               .max_bytes = KIB });
+    assert_int_equal(r->ret.n, 0);
+    assert_int_equal(r->ret_next, 20);
 }
 
 static void everything_is_there_after_a_reopen(void **state)
@@ -257,6 +292,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(commit_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(task_order, set_up, tear_down),
         cmocka_unit_test_setup_teardown(failed_only, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_chunk_without_failures_is_an_empty_page, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(everything_is_there_after_a_reopen, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(pending_is_shown_once_published, set_up,
