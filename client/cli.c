@@ -8,6 +8,7 @@
 #include "base/buf.h"
 #include "base/nearest.h"
 #include "client/json.h"
+#include "client/sub.h"
 
 #define OFF(field) offsetof(struct common, field)
 const struct opt cli_common[] = {
@@ -55,8 +56,29 @@ const struct command *cli_command(const char *name)
     return NULL;
 }
 
+static void help(const struct command *cmd, const struct sub *subs, const struct opt *own)
+{
+    printf("usage: tidemill %s %s\n%s.\n\n", cmd->name, cmd->args, cmd->summary);
+    for (const struct sub *s = subs; s && s->name; s++)
+        printf("  tidemill %s %s %s\n      %s\n", cmd->name, s->name, s->args,
+               s->summary);
+    if (subs)
+        printf("\nOptions:\n");
+    if (own)
+        opt_help(own, stdout);
+    printf("\nCommon options:\n");
+    opt_help(cli_common, stdout);
+}
+
 int cli_parse(const struct command *cmd, const struct opt *own, int argc, char **argv,
               void *target, const char ***ret_args, size_t *ret_n, int *ret_code)
+{
+    return cli_parse_subs(cmd, NULL, own, argc, argv, target, ret_args, ret_n, ret_code);
+}
+
+int cli_parse_subs(const struct command *cmd, const struct sub *subs,
+                   const struct opt *own, int argc, char **argv, void *target,
+                   const char ***ret_args, size_t *ret_n, int *ret_code)
 {
     const struct opt *const tables[] = { cli_common, own, NULL };
     AUTO_FREE char *home_conf = xasprintf("%s/.config/tidemill/tidemill.conf",
@@ -78,11 +100,7 @@ int cli_parse(const struct command *cmd, const struct opt *own, int argc, char *
     if (strcmp(opt_origin(&cli_common[0], target), "--coordinator") != 0)
         now.coordinator = NULL;
     if (now.help) {
-        printf("usage: tidemill %s %s\n%s.\n\n", cmd->name, cmd->args, cmd->summary);
-        if (own)
-            opt_help(own, stdout);
-        printf("\nCommon options:\n");
-        opt_help(cli_common, stdout);
+        help(cmd, subs, own);
         *ret_code = EXIT_OK;
         return -1;
     }
@@ -248,40 +266,64 @@ static int usage(struct tm_error *err, const char *selector)
     return -1;
 }
 
-int cli_select(struct tm *tm, const char *selector, uint64_t **ret, size_t *ret_n,
-               struct tm_error *err)
+/* Which ids a selector means; *ret_set: those of them that are fit. */
+static int parse_selector(const char *selector, uint64_t *lo, uint64_t *hi, bool *ret_set,
+                          struct tm_error *err)
 {
-    uint64_t lo = 0, hi = UINT64_MAX, *ids;
+    *lo = 0;
+    *hi = UINT64_MAX;
+    *ret_set = strcmp(selector, "all") == 0;
+    if (*ret_set || strcmp(selector, "last") == 0)
+        return 0;
+    AUTO_FREE char *copy = xstrdup(selector);
+    char *dash = strchr(copy, '-');
+    if (dash)
+        *dash++ = 0;
+    *ret_set = dash != NULL;
+    if (cli_job_id(copy, lo) < 0 || cli_job_id(dash ? dash : copy, hi) < 0 || *lo > *hi)
+        return usage(err, selector);
+    return 0;
+}
+
+static bool is_fit(const struct tm_rows *rows, enum select_which which)
+{
+    bool ended = tm_rows_uint(rows, "state_code") >= TM_DONE;
+
+    if (which == SELECT_FAILED)
+        return ended && tm_rows_uint(rows, "ok") < tm_rows_uint(rows, "tasks");
+    return which == SELECT_ANY || ended == (which == SELECT_ENDED);
+}
+
+int cli_select(struct tm *tm, const char *selector, enum select_which which,
+               uint64_t **ret, size_t *ret_n, struct tm_error *err)
+{
+    uint64_t lo, hi, *ids;
     struct tm_rows *rows;
-    bool last = strcmp(selector, "last") == 0;
+    bool set;
     size_t n = 0;
 
-    if (!last && strcmp(selector, "all") != 0) {
-        AUTO_FREE char *copy = xstrdup(selector);
-        char *dash = strchr(copy, '-');
-        if (dash)
-            *dash++ = 0;
-        if (cli_job_id(copy, &lo) < 0 || cli_job_id(dash ? dash : copy, &hi) < 0 ||
-            lo > hi)
-            return usage(err, selector);
-    }
-    if (tm_query(tm, "jobs", 0, &rows, err) < 0)
+    if (parse_selector(selector, &lo, &hi, &set, err) < 0 ||
+        tm_query(tm, lo == hi ? "job" : "jobs", lo == hi ? lo : 0, &rows, err) < 0)
         return -1;
     ids = xcalloc(tm_rows_count(rows) + 1, sizeof(*ids));
     while (tm_rows_next(rows)) {
         uint64_t id = tm_rows_uint(rows, "id");
-        if (id >= lo && id <= hi)
+        if (id >= lo && id <= hi && (!set || is_fit(rows, which)))
             ids[n++] = id;
     }
     tm_rows_free(rows);
     if (n == 0) {
+        static const char *const kinds[] = { "such job", "such job that runs",
+                                             "such job that has ended",
+                                             "such job of which something failed" };
         free(ids);
-        snprintf(err->text, sizeof(err->text), "no such job: %s", selector);
+        snprintf(err->text, sizeof(err->text), "no %s: %.500s",
+                 kinds[set ? which : SELECT_ANY], selector);
         snprintf(err->hint, sizeof(err->hint), "tidemill job ls");
         err->code = EXIT_NOTHING;
         return -1;
     }
-    if (last) {
+    if (strcmp(selector, "last") == 0) {
         ids[0] = ids[n - 1];
         n = 1;
     }

@@ -36,6 +36,11 @@ extern const struct command commands[]; /* ends with a NULL name */
  * exit code is in *ret_code (also for --help, which is printed). */
 int cli_parse(const struct command *cmd, const struct opt *own, int argc, char **argv,
               void *target, const char ***ret_args, size_t *ret_n, int *ret_code);
+/* The same for a command with subcommands (sub.h), which its help lists. */
+struct sub;
+int cli_parse_subs(const struct command *cmd, const struct sub *subs,
+                   const struct opt *own, int argc, char **argv, void *target,
+                   const char ***ret_args, size_t *ret_n, int *ret_code);
 const struct command *cli_command(const char *name);
 
 /* Prints an error of the command itself (text, hint; JSON when asked for) and returns its
@@ -60,10 +65,12 @@ void cli_close(struct opened *o);
 
 /* "j41" and "41" -> 41; -1. */
 int cli_job_id(const char *text, uint64_t *ret);
-/* A selector (job id, last, 1-3, all) to ids, ascending. Caller frees *ret. err code 9
- * when nothing matches. */
-int cli_select(struct tm *tm, const char *selector, uint64_t **ret, size_t *ret_n,
-               struct tm_error *err);
+/* A selector (job id, last, 1-3, all) to ids, ascending. 1-3 and all mean, of the jobs
+ * there are, those that `which` says; a job that is named is meant however it is. Caller
+ * frees *ret. err code 9 when nothing matches. */
+enum select_which { SELECT_ANY, SELECT_RUNNING, SELECT_ENDED, SELECT_FAILED };
+int cli_select(struct tm *tm, const char *selector, enum select_which which,
+               uint64_t **ret, size_t *ret_n, struct tm_error *err);
 /* The whole text of a file or, for "-", of standard input. */
 int cli_read_file(const char *path, size_t max, struct buf *out, struct err *err);
 /* "1,234,567" */

@@ -19,6 +19,10 @@ int cmd_up(int argc, char **argv);
 int cmd_version(int argc, char **argv);
 int cmd_help(int argc, char **argv);
 
+/* job retry, in cmd_retry.c: of an ended job, what failed so (class; NULL = in any way)
+ * runs again as a new job, whose id is printed. The exit code. */
+int retry_job(struct tm *tm, uint64_t id, const char *class);
+
 /* hash -c, in cmd_check.c. */
 struct check_options {
     const char *manifest;

@@ -1,12 +1,32 @@
-/* tidemill node: the cluster's nodes. */
+/* tidemill node: the cluster's nodes; taking one out of work and back. */
+#include <time.h>
+
+#include "base/clock.h"
 #include "client/cmd.h"
-#include "client/json.h"
+#include "client/rows.h"
+#include "client/sub.h"
+
+struct options {
+    struct common common;
+    bool wait;
+    int64_t timeout_ns;
+};
+
+#define OFF(field) offsetof(struct options, field)
+static const struct opt table[] = {
+    { "wait", 0, OPT_FLAG, OFF(wait), NULL, NULL, 0, 0, NULL,
+      "drain: until the node has nothing left to do" },
+    { "timeout", 0, OPT_DURATION, OFF(timeout_ns), "TIME", NULL, 0, 0, NULL,
+      "drain --wait: exit with 7 after so long" },
+    { 0 },
+};
+#define POLL_NS (100 * NS_PER_MS)
 
 static void line(const struct tm_rows *rows)
 {
-    struct tm_bytes name = tm_rows_text(rows, "name"),
-                    state = tm_rows_text(rows, "state");
-    char procs[32], coros[32], tasks[32], done[32];
+    AUTO_FREE char *name = row_text(rows, "name");
+    AUTO_FREE char *state = row_text(rows, "state");
+    char procs[48], coros[48], tasks[32], done[32];
 
     snprintf(procs, sizeof(procs), "%llu/%llu",
              (unsigned long long)tm_rows_uint(rows, "processes_busy"),
@@ -14,45 +34,25 @@ static void line(const struct tm_rows *rows)
     snprintf(coros, sizeof(coros), "%llu/%llu",
              (unsigned long long)tm_rows_uint(rows, "coroutines_busy"),
              (unsigned long long)tm_rows_uint(rows, "coroutines"));
-    printf("%-20.*s %-9.*s %10s %12s %10s %14s\n", (int)name.len, (const char *)name.data,
-           (int)state.len, (const char *)state.data, procs, coros,
+    printf("%-20s %-9s %10s %12s %10s %14s\n", name, state, procs, coros,
            cli_count(tm_rows_uint(rows, "tasks"), tasks),
            cli_count(tm_rows_uint(rows, "done"), done));
 }
 
-static void object(const struct tm_rows *rows)
-{
-    static const char *const numbers[] = { "processes",  "processes_busy",
-                                           "coroutines", "coroutines_busy",
-                                           "tasks",      "done" };
-    static const char *const texts[] = { "name", "state" };
-    AUTO_BUF out = BUF_INIT;
-
-    json_open(&out);
-    json_uint(&out, "v", 1);
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
-        struct tm_bytes t = tm_rows_text(rows, texts[i]);
-        json_text(&out, texts[i], span_of(t.data, t.len));
-    }
-    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
-        json_uint(&out, numbers[i], tm_rows_uint(rows, numbers[i]));
-    json_close(&out);
-    puts(buf_str(&out));
-}
-
-static int list(struct tm *tm, bool json)
+static int list(const struct call *call, const char *const *args, size_t n)
 {
     struct tm_error err = { 0 };
     struct tm_rows *rows;
 
-    if (tm_query(tm, "nodes", 0, &rows, &err) < 0)
+    (void)args, (void)n;
+    if (tm_query(call->tm, "nodes", 0, &rows, &err) < 0)
         return cli_tm_error(&err);
-    if (!json)
+    if (!call->json)
         printf("%-20s %-9s %10s %12s %10s %14s\n", "NODE", "STATE", "PROCESSES",
                "COROUTINES", "TASKS", "DONE");
     while (tm_rows_next(rows)) {
-        if (json)
-            object(rows);
+        if (call->json)
+            row_json(rows);
         else
             line(rows);
     }
@@ -60,29 +60,156 @@ static int list(struct tm *tm, bool json)
     return EXIT_OK;
 }
 
+/* The row of one node, moved to: 0, or -1. Caller frees *ret. */
+static int find(struct tm *tm, const char *name, struct tm_rows **ret,
+                struct tm_error *err)
+{
+    struct tm_rows *rows;
+
+    if (tm_query(tm, "nodes", 0, &rows, err) < 0)
+        return -1;
+    while (tm_rows_next(rows)) {
+        AUTO_FREE char *its = row_text(rows, "name");
+        if (strcmp(its, name) == 0) {
+            *ret = rows;
+            return 0;
+        }
+    }
+    tm_rows_free(rows);
+    err->code = EXIT_NOTHING;
+    snprintf(err->text, sizeof(err->text), "no such node: %.500s", name);
+    snprintf(err->hint, sizeof(err->hint), "tidemill node ls");
+    return -1;
+}
+
+static int show(const struct call *call, const char *const *names, size_t n)
+{
+    int code = EXIT_OK;
+
+    for (size_t i = 0; i < n; i++) {
+        struct tm_error err = { 0 };
+        struct tm_rows *rows;
+        if (find(call->tm, names[i], &rows, &err) < 0) {
+            int rc = cli_tm_error(&err);
+            code = code ? code : rc;
+            continue;
+        }
+        if (call->json)
+            row_json(rows);
+        else
+            row_show(rows);
+        tm_rows_free(rows);
+    }
+    return code;
+}
+
+/* ---- drain ---- */
+
+/* How a drained node's row looks: 1 = nothing is left, 0 = something is, -1 = it is no
+ * longer drained. */
+static int is_idle(const struct tm_rows *rows, const char *name, struct tm_error *err)
+{
+    AUTO_FREE char *state = row_text(rows, "state");
+
+    if (strcmp(state, "up") == 0) {
+        err->code = EXIT_ERROR;
+        snprintf(err->text, sizeof(err->text), "%.500s takes work again", name);
+        snprintf(err->hint, sizeof(err->hint),
+                 "it was undrained, or its worker was started anew");
+        return -1;
+    }
+    return strcmp(state, "draining") == 0 && tm_rows_uint(rows, "tasks") == 0 &&
+           tm_rows_uint(rows, "publishing") == 0;
+}
+
+static int still_busy(const struct tm_rows *rows, const char *name)
+{
+    char tasks[32], files[32];
+
+    cli_note("%s: still has %s tasks, and %s files to put in place", name,
+             cli_count(tm_rows_uint(rows, "tasks"), tasks),
+             cli_count(tm_rows_uint(rows, "publishing"), files));
+    return EXIT_STILL_RUNNING;
+}
+
+static int await_idle(struct tm *tm, const char *name, int64_t until_ns)
+{
+    const struct timespec pause = { .tv_nsec = POLL_NS };
+    struct tm_error err = { 0 };
+    int code = -1;
+
+    while (code < 0) {
+        struct tm_rows *rows;
+        if (find(tm, name, &rows, &err) < 0)
+            return cli_tm_error(&err);
+        int idle = is_idle(rows, name, &err);
+        if (idle < 0)
+            code = cli_tm_error(&err);
+        else if (idle)
+            code = EXIT_OK;
+        else if (until_ns && clock_mono_ns() >= until_ns)
+            code = still_busy(rows, name);
+        tm_rows_free(rows);
+        if (code < 0)
+            nanosleep(&pause, NULL);
+    }
+    return code;
+}
+
+static int drain(const struct call *call, const char *const *names, size_t n)
+{
+    const struct options *o = call->options;
+    int64_t until = o->timeout_ns ? clock_mono_ns() + o->timeout_ns : 0;
+    struct tm_error err = { 0 };
+    int code = EXIT_OK;
+
+    if (o->timeout_ns && !o->wait) {
+        struct err usage = { 0 };
+        err_set(&usage, EXIT_USAGE, "--timeout is for drain --wait");
+        return cli_error(&usage);
+    }
+    for (size_t i = 0; i < n && code == EXIT_OK; i++)
+        if (tm_drain(call->tm, names[i], &err) < 0)
+            code = cli_tm_error(&err);
+    for (size_t i = 0; i < n && code == EXIT_OK && o->wait; i++)
+        code = await_idle(call->tm, names[i], until);
+    for (size_t i = 0; i < n && code == EXIT_OK; i++) {
+        if (call->json)
+            code = show(call, names + i, 1);
+        else
+            cli_note("%s: %s", names[i], o->wait ? "drained" : "draining");
+    }
+    return code;
+}
+
+static int undrain(const struct call *call, const char *const *names, size_t n)
+{
+    struct tm_error err = { 0 };
+    int code = EXIT_OK;
+
+    for (size_t i = 0; i < n && code == EXIT_OK; i++) {
+        if (tm_undrain(call->tm, names[i], &err) < 0)
+            code = cli_tm_error(&err);
+        else if (call->json)
+            code = show(call, names + i, 1);
+        else
+            cli_note("%s: takes work again", names[i]);
+    }
+    return code;
+}
+
+static const struct sub subs[] = {
+    { "ls", "", "List the nodes", NULL, 0, 0, list, NULL },
+    { "show", "NODE...", "Tell what is known of nodes", NULL, 1, SIZE_MAX, show, NULL },
+    { "drain", "NODE... [--wait [--timeout TIME]]",
+      "Give nodes no new work; what they have, they finish", "|wait|timeout|", 1,
+      SIZE_MAX, drain, NULL },
+    { "undrain", "NODE...", "Give them work again", NULL, 1, SIZE_MAX, undrain, NULL },
+    { 0 },
+};
+
 int cmd_node(int argc, char **argv)
 {
-    struct common o = { 0 };
-    struct opened opened = { 0 };
-    const char **args = NULL;
-    struct tm_error terr = { 0 };
-    struct err err = { 0 };
-    size_t n = 0;
-    int code = 0;
-
-    if (cli_parse(cli_command("node"), NULL, argc, argv, &o, &args, &n, &code) == 0) {
-        if (n != 1 || strcmp(args[0], "ls") != 0) {
-            err_set(&err, EXIT_USAGE, "node what?");
-            err_hint(&err, "tidemill node ls");
-            code = cli_error(&err);
-        } else if (cli_open_cluster("tidemill node", &opened, &terr) < 0) {
-            code = cli_tm_error(&terr);
-        } else {
-            code = list(opened.tm, o.json);
-        }
-        cli_close(&opened);
-    }
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, NULL }, &o);
-    return code;
+    struct options o = { 0 };
+    return sub_run("node", subs, table, &o, argc, argv);
 }

@@ -109,17 +109,16 @@ int cmd_results(int argc, char **argv)
         if (n != 1)
             code = usage("whose results?");
         else if (cli_open_cluster("tidemill results", &run.open, &err) < 0 ||
-                 cli_select(run.open.tm, args[0], &ids, &n_ids, &err) < 0)
+                 cli_select(run.open.tm, args[0], SELECT_ANY, &ids, &n_ids, &err) < 0)
             code = cli_tm_error(&err);
         else if (n_ids != 1)
             code = usage("one job at a time");
         else
             code = print_one(&run, &o, ids[0]);
-        if (run.open.tm) {
+        if (run.open.tm)
             tm_job_free(run.job);
-            cli_close(&run.open);
-            present_fini(&run.present);
-        }
+        cli_close(&run.open);
+        present_fini(&run.present);
     }
     free(ids);
     free(args);
@@ -197,7 +196,7 @@ static int wait_all(int argc, char **argv, const char *name, bool watch)
     for (size_t i = 0; i < n && code != EXIT_STILL_RUNNING; i++) {
         uint64_t *ids;
         size_t n_ids;
-        if (cli_select(opened.tm, args[i], &ids, &n_ids, &err) < 0) {
+        if (cli_select(opened.tm, args[i], SELECT_ANY, &ids, &n_ids, &err) < 0) {
             code = cli_tm_error(&err);
             break;
         }

@@ -60,15 +60,35 @@ start_coordinator() {
     PIDS+=("$COORD")
     until_ok test -S c
 }
+# Its worker w; its pid in WORKER.
 start_worker() {
-    tidemill-worker --join "ipc://$T/c" --root / --name w --procs 2 2>>worker.err 3>&- &
+    tidemill-worker --join "ipc://$T/c" --root / --name w --procs 2 "$@" 2>>worker.err 3>&- &
     WORKER=$!
     PIDS+=("$WORKER")
 }
 stop() {
-    kill "$1"
+    kill "${2:--TERM}" "$1"
     wait_gone "$1"
 }
+# Its name is free once the coordinator has missed it for --silence.
+restart_worker() {
+    ! kill "$1" "$WORKER" 2>/dev/null || wait_gone "$WORKER"
+    until_ok eval '! tidemill node show w'
+    start_worker "${@:2}"
+}
+
+# A number of the JSON object of node w, or of a job: node_number tasks; job_number ok j1.
+node_number() { tidemill node show w --json | grep -o "\"$1\":[0-9]*" | cut -d: -f2; }
+job_number() { tidemill job show "$2" --json | grep -o "\"$1\":[0-9]*" | cut -d: -f2; }
+mills_idle() { [ "$(node_number processes_busy)" -eq 0 ]; }
+# Pids of the worker's mills that have a file open.
+mills_on() {
+    local mill
+    for mill in $(children "$WORKER"); do
+        if find "/proc/$mill/fd" -lname "$1" 2>/dev/null | grep -q .; then echo "$mill"; fi
+    done
+}
+some_mill_on() { [ -n "$(mills_on "$1")" ]; }
 
 # A small tree with names that bite.
 make_tree() {

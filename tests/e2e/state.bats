@@ -79,6 +79,7 @@ flip() {
     tidemill job rm j2
     run -9 --separate-stderr tidemill job show j2
     run -9 --separate-stderr tidemill results j2
+    grep -q 'removed: job 2' <<<"$stderr"
     run -9 --separate-stderr tidemill job rm j2
     tidemill job show j1
     shrunk() { [ "$(kib)" -lt 3000 ]; }
