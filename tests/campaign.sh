@@ -4,7 +4,7 @@
 # Many injections are done in rounds, each with a cluster and a seed (the next number) of
 # its own. TM_BIN: the programs (default: build/campaign/bin, a release with failpoints).
 set -euo pipefail
-usage="usage: tests/campaign.sh [--failpoints] [--injections N] [--seed S] [--minutes M] [--gap SECONDS]
+usage="usage: tests/campaign.sh [--failpoints [--only PREFIX]] [--injections N] [--seed S] [--minutes M] [--gap SECONDS]
                          [--scale X] [--kinds LIST] [--keep] [--go-on]"
 ROUND=250
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,6 +12,7 @@ seed=$((RANDOM * 32768 + RANDOM)) injections=200 minutes=60 keep='' go_on='' eac
 while [ $# -gt 0 ]; do
     case $1 in
         --failpoints) program=failpoints.py && shift ;; # each of them once, nothing else
+        --only) each+=("$2") && shift 2 ;;             # with --failpoints: those that begin so
         --injections) injections=$2 && shift 2 ;;
         --seed) seed=$2 && shift 2 ;;
         --minutes) minutes=$2 && shift 2 ;;

@@ -44,13 +44,13 @@ class Each(Campaign):
             targets = self.cluster.workers if program == "tidemill-worker" else [self.cluster.coordinator]
             for target in targets:
                 self.cluster.arm(target, name, action, 1)
-        else:
-            self.client_points.append(name)
         until = time.monotonic() + EACH_S
         while self.point_counts[name] == before or self.running or self.retry:
             if not self.running and not self.retry:
+                if program == "tidemill":
+                    self.client_points = [name]  # each attempt, until one has reached it
                 work = Work(self.world, self.works, kind, self.rng)
-                work.lines = 15_000  # a map with enough results for credit to be given back
+                work.lines = 40_000  # a map with enough results for credit to be given back
                 self.running.append(self.begin(work))
                 self.works += 1
             self.tend(more=False)
