@@ -190,14 +190,63 @@ static char *existing_part(const char *dir)
     }
 }
 
+/* Says whether a directory, all links of its name resolved, may be written to. */
+static int may_write(const struct files_roots *roots, const char *real, struct err *err)
+{
+    const struct root *root =
+        real ? root_of(roots, strcmp(real, "/") == 0 ? "" : real) : NULL;
+
+    if (!root)
+        return outside(err);
+    if (root->read_only)
+        return err_set(err, 5, "its root is read-only (:ro)");
+    return 0;
+}
+
+/* Of a directory that cannot be opened: makes it where that is allowed, and says why not.
+ */
+static int dir_make(const struct files_roots *roots, const char *dir, bool make,
+                    struct err *err)
+{
+    AUTO_FREE char *real = existing_part(dir);
+
+    if (may_write(roots, real, err) < 0)
+        return -1;
+    if (make && make_parents(dir) < 0 && errno != EEXIST)
+        return err_set(err, 1, "cannot make its directory: %s", strerror(errno));
+    return 0;
+}
+
+/* Opened first and looked at then: it is there for all files but the first of a
+ * directory, and what was opened is what was looked at. */
+static int dir_open(const struct files_roots *roots, const char *dir, bool make,
+                    struct err *err)
+{
+    AUTO_FREE char *real = NULL;
+    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    int fd = open(dir, flags);
+
+    if (fd < 0) {
+        if (dir_make(roots, dir, make, err) < 0)
+            return -1;
+        fd = open(dir, flags);
+    }
+    if (fd < 0)
+        return err_set(err, 1, "%s", strerror(errno));
+    real = real_path(fd);
+    if (may_write(roots, real, err) < 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
 /* Opens the directory of `out`, making it when asked to. */
 static int place_open(const struct files_roots *roots, struct span out,
                       const struct files_attempt *at, bool make, struct place *ret,
                       struct err *err)
 {
     AUTO_FREE char *path = path_of(out, err);
-    AUTO_FREE char *real = NULL;
-    const struct root *root;
     char *slash;
     int n;
 
@@ -209,17 +258,9 @@ static int place_open(const struct files_roots *roots, struct span out,
         strcmp(ret->name, "..") == 0)
         return err_set(err, 1, "not a file's name");
     *slash = 0;
-    real = existing_part(path);
-    root = real ? root_of(roots, strcmp(real, "/") == 0 ? "" : real) : NULL;
-    if (!root)
-        return outside(err);
-    if (root->read_only)
-        return err_set(err, 5, "its root is read-only (:ro)");
-    if (make && make_parents(path[0] ? path : "/") < 0 && errno != EEXIST)
-        return err_set(err, 1, "cannot make its directory: %s", strerror(errno));
-    ret->dir = open(path[0] ? path : "/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ret->dir = dir_open(roots, path[0] ? path : "/", make, err);
     if (ret->dir < 0)
-        return err_set(err, 1, "%s", strerror(errno));
+        return -1;
     /* The name is cut so that the whole fits 255 bytes; lease and task make it unique. */
     n = snprintf(NULL, 0, ".tm-%llx-%llx-%x", (unsigned long long)at->epoch,
                  (unsigned long long)at->lease, at->task);
