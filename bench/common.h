@@ -35,7 +35,9 @@ __attribute__((format(printf, 1, 2), noreturn)) static inline void die(const cha
 static inline void emit(const char *name, double value, const char *unit,
                         const char *note)
 {
-    printf("%s\t%.6g\t%s\t%s\n", name, value, unit, note);
+    printf("%s\t", name);
+    printf(value >= 1000 ? "%.0f" : "%.6g", value);
+    printf("\t%s\t%s\n", unit, note);
     fflush(stdout);
 }
 

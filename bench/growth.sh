@@ -19,7 +19,7 @@ for pending in 10000 100000 1000000 10000000; do
     full=$(rss)
     join n0 0
     drained=$(bench-tasks "$ENDPOINT" drain "$first")
-    [ "$(value queue.drained <<<"$drained")" = "$(printf %.6g $n)" ] || fail "not all of $n tasks came back: $drained"
+    [ "$(value queue.drained <<<"$drained")" = $n ] || fail "not all of $n tasks came back: $drained"
     note_rate pending $pending "$(value queue.drain <<<"$drained")" "queued without a node, then done by one"
     note_memory pending $pending $((full / 1024))
     per_task=$(awk -v a="$idle" -v b="$full" -v n="$n" 'BEGIN { printf "%.1f", (b - a) * 1024 / n }')

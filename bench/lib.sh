@@ -148,14 +148,17 @@ median() { sort -g | awk '{ a[NR] = $1 } END { print NR % 2 ? a[(NR + 1) / 2] : 
 
 # ---- figures ----
 
+# Four digits say all there is to say; no exponents.
+short() { awk '{ if ($1 >= 1000) printf "%.0f", $1; else printf "%.4g", $1 }'; }
+
 row() { printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4"; }
 # Median of samples: figure NAME UNIT NOTE [FACTOR].
 figure() {
-    row "$1" "$(median <"$DISK/samples/$1" | awk -v f="${4:-1}" '{ printf "%.4g", $1 * f }')" "$2" "$3"
+    row "$1" "$(median <"$DISK/samples/$1" | awk -v f="${4:-1}" '{ print $1 * f }' | short)" "$2" "$3"
 }
 # Work done by time: speed NAME WORK UNIT NOTE; the samples are seconds.
 speed() {
-    row "$1" "$(median <"$DISK/samples/$1" | awk -v w="$2" '{ printf "%.4g", w / $1 }')" "$3" "$4"
+    row "$1" "$(median <"$DISK/samples/$1" | awk -v w="$2" '{ print w / $1 }' | short)" "$3" "$4"
 }
 # Says whether a value keeps its target, ">=" or "<=".
 verdict() {
