@@ -6,8 +6,13 @@ enum { BEAT_MS = 2000 };
 
 static void on_beat(struct sched *s, struct peer *p, const struct msg *m)
 {
-    struct msg_beat *beat = &sched_send_now(s, p->id, MSG_BEAT)->send.msg.beat;
+    struct msg_beat *beat;
 
+    if (m->beat.leaving && p->node) {
+        sched_peer_leave(s, p); /* its leases are for others, its name is free */
+        return;
+    }
+    beat = &sched_send_now(s, p->id, MSG_BEAT)->send.msg.beat;
     beat->session = m->beat.session;
     if (p->node) {
         p->node->cpu_busy = m->beat.cpu_busy;

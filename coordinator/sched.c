@@ -136,7 +136,7 @@ void sched_turn_begin(struct sched *s, int64_t now_ns, int64_t wall_ns,
     s->again = false;
 }
 
-static void peer_gone(struct sched *s, struct peer *p)
+void sched_peer_leave(struct sched *s, struct peer *p)
 {
     struct sched_node *n = p->node;
     struct job *j, *tmp;
@@ -156,7 +156,7 @@ static void expire_peers(struct sched *s)
 
     HASH_ITER (hh, s->peers, p, tmp)
         if (s->now - p->heard_ns > s->config.silence_ns)
-            peer_gone(s, p);
+            sched_peer_leave(s, p);
 }
 
 void sched_peer_gone(struct sched *s, peer_id id)
@@ -166,7 +166,7 @@ void sched_peer_gone(struct sched *s, peer_id id)
     /* A node may come back over another connection with all its leases: silence decides.
      * A client's place is given up at once, it will say Hello again. */
     if (p && p->role == ROLE_CLIENT)
-        peer_gone(s, p);
+        sched_peer_leave(s, p);
 }
 
 static void expire_jobs(struct sched *s)

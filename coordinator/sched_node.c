@@ -201,8 +201,7 @@ void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
     struct lease *l, *tmp;
 
     if (n && name_is_taken(s, n, p, h)) {
-        sched_error(s, p->id, 1, 0, MSG_HELLO,
-                    "another worker with this name is connected",
+        sched_error(s, p->id, 1, 0, MSG_HELLO, WIRE_NAME_TAKEN,
                     "give each worker its own --name");
         return;
     }

@@ -258,6 +258,7 @@ void sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
 void sched_answer(struct sched *s, peer_id peer, uint32_t id);
 struct job *sched_job(struct sched *s, uint64_t id);
 struct peer *sched_peer(struct sched *s, peer_id id);
+void sched_peer_leave(struct sched *s, struct peer *p); /* it is not there any more */
 uint32_t sched_random(struct sched *s);
 
 /* sched_chunk.c, sched_job.c: chunks in memory and jobs */

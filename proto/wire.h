@@ -25,6 +25,8 @@ enum {
 /* The Error's text for a message of a peer that has not said Hello since the coordinator
  * started: the peer starts a new session, nothing else has failed. */
 #define WIRE_NO_SESSION "no session"
+/* To a worker's Hello: it may be said again, the other one may be gone already. */
+#define WIRE_NAME_TAKEN "another worker with this name is connected"
 
 enum msg_type {
     MSG_HELLO = 1,
@@ -115,6 +117,7 @@ struct msg_beat {
     uint32_t cpu_busy, io_busy;
     const uint64_t *progressing;
     uint32_t n_progressing; /* leases that moved since the last Beat */
+    bool leaving;           /* the last one of a worker: its name is free */
 };
 struct msg_submit {
     uint8_t key[WIRE_KEY_BYTES];

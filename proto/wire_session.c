@@ -116,6 +116,7 @@ void wire_put_beat(const struct msg *m, union any *a)
     a->beat.io_busy = m->beat.io_busy;
     LIST(a->beat.n_progressing, a->beat.progressing, m->beat.n_progressing,
          m->beat.progressing);
+    a->beat.leaving = m->beat.leaving;
 }
 
 int wire_take_beat(struct in *in)
@@ -124,8 +125,10 @@ int wire_take_beat(struct in *in)
 
     if (b->n_progressing > WIRE_LIST_MAX)
         return bad(in, "leases");
-    in->m->beat = (struct msg_beat){ b->session, b->cpu_busy, b->io_busy, b->progressing,
-                                     (uint32_t)b->n_progressing };
+    in->m->beat = (struct msg_beat){
+        b->session, b->cpu_busy, b->io_busy, b->progressing, (uint32_t)b->n_progressing,
+        b->leaving
+    };
     return 0;
 }
 

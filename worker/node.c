@@ -14,6 +14,8 @@ enum {
     HELD_RANGES_MAX =
         64 * 1024, /* in one Hello: they fit a frame; more are not adopted */
 };
+#define NAME_AGAIN_NS (500 * NS_PER_MS)
+#define STOP_NS       (5 * NS_PER_S) /* for files that are recorded to be published */
 
 /* ---- leases ---- */
 
@@ -365,15 +367,34 @@ static void on_welcome(struct node *n, const struct msg *m)
     n->beat_ns = MAX(100u, w->beat_ms) * NS_PER_MS;
     n->silence_ns = MAX(1000u, w->silence_ms) * NS_PER_MS;
     n->welcomed = true;
+    n->refused_ns = 0;
     log_info("joined", "coordinator=%s epoch=%llu", n->config.join,
              (unsigned long long)n->epoch.counter);
     batch_resend(n);
+}
+
+/* One of our name that was killed is known until it has been silent for a while. */
+static bool name_may_get_free(struct node *n, const struct msg_error *e)
+{
+    int64_t now = loop_now_ns(n->loop);
+
+    if (!span_eq(e->text, SPAN_LIT(WIRE_NAME_TAKEN)))
+        return false;
+    if (!n->refused_ns) {
+        n->refused_ns = now;
+        log_warn("name_taken", "name=%s effect=\"tried again for %lld s\"",
+                 n->config.name, (long long)(n->silence_ns / NS_PER_S));
+    }
+    loop_timer_arm(n->beat, NAME_AGAIN_NS);
+    return now - n->refused_ns < n->silence_ns;
 }
 
 static void on_error(struct node *n, const struct msg *m)
 {
     const struct msg_error *e = &m->error;
 
+    if (e->about == MSG_HELLO && name_may_get_free(n, e))
+        return;
     if (e->about == MSG_HELLO) {
         stop_with(n, e->code, e->text, e->hint);
         return;
@@ -469,6 +490,10 @@ static void on_beat(void *arg)
     struct msg m = { .type = MSG_BEAT };
     struct moving moving = { NULL, 0 };
 
+    if (n->stopping) {
+        node_leave(n);
+        return;
+    }
     loop_timer_arm(n->beat, n->beat_ns);
     if (loop_now_ns(n->loop) - n->heard_ns > n->silence_ns) {
         if (n->welcomed)
@@ -477,8 +502,11 @@ static void on_beat(void *arg)
         link_reset(n->link); /* Hello follows when it is connected */
         return;
     }
-    if (!n->welcomed)
+    if (!n->welcomed) {
+        if (n->refused_ns)
+            hello(n);
         return;
+    }
     m.beat.session = n->session;
     m.beat.cpu_busy = procpool_busy(n->pool);
     m.beat.io_busy = n->io_busy;
@@ -542,10 +570,26 @@ int node_new(struct loop *loop, const struct node_config *config, struct node **
     return 0;
 }
 
+void node_leave(struct node *n)
+{
+    struct msg m = { .type = MSG_BEAT,
+                     .beat = { .session = n->session, .leaving = true } };
+
+    if (n->left)
+        return;
+    n->left = true;
+    if (n->welcomed)
+        say(n, &m);
+    loop_stop(n->loop);
+}
+
+/* What is recorded is published still; what is not begun is for others. */
 void node_stop(struct node *n)
 {
     struct node_lease *l, *tmp;
 
+    if (n->stopping)
+        return;
     n->stopping = true;
     batch_flush_due(n, true);
     HASH_ITER (hh, n->leases, l, tmp) {
@@ -556,7 +600,10 @@ void node_stop(struct node *n)
         give_back(n, &of);
         lease_revoke(l);
     }
-    loop_stop(n->loop);
+    if (TAILQ_EMPTY(&n->batches))
+        node_leave(n);
+    else
+        loop_timer_arm(n->beat, STOP_NS);
 }
 
 const struct err *node_failure(const struct node *n)
@@ -572,6 +619,7 @@ void node_free(struct node *n)
 
     if (!n)
         return;
+    n->left = true;
     procpool_free(n->pool);
     io_free(n);
     threadpool_free(n->threads); /* what it has begun is finished, then told */

@@ -35,6 +35,8 @@ static struct batch *batch_of(struct node_lease *l)
 
 void batch_free(struct batch *b)
 {
+    struct node *n = b->lease->node;
+
     TAILQ_REMOVE(&b->lease->node->batches, b, node_entry);
     if (b->lease->filling == b)
         b->lease->filling = NULL;
@@ -46,6 +48,8 @@ void batch_free(struct batch *b)
     free(b->items);
     lease_unref(b->lease);
     free(b);
+    if (n->stopping && TAILQ_EMPTY(&n->batches))
+        node_leave(n);
 }
 
 static void add(struct batch *b, uint32_t index, enum task_status status,

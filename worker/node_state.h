@@ -94,8 +94,9 @@ struct node {
     uint8_t nonce[16];
     struct epoch epoch; /* counter 0: none seen yet */
     uint64_t session, hellos;
-    bool welcomed, stopping, draining;
+    bool welcomed, stopping, left, draining;
     int64_t heard_ns, silence_ns, beat_ns;
+    int64_t refused_ns; /* since when its name is said to be taken; 0 = it is not */
     struct loop_timer *beat, *flush;
     struct node_job *jobs;
     struct node_lease *leases;
@@ -118,6 +119,7 @@ struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *e
 struct span lease_input(const struct node_lease *l, uint32_t index);
 struct files_attempt lease_attempt(const struct node_lease *l, uint32_t index);
 void node_start_waiting(struct node *n);
+void node_leave(struct node *n); /* says so, and ends */
 /* One task of a lease has ended; the lease may be gone after it. */
 void node_result(struct node_lease *l, uint32_t index, enum task_status status,
                  struct span value);

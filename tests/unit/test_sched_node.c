@@ -57,6 +57,20 @@ static void answer_chunk(struct fx_group *g, const char recorded[4])
     fx->read_chunk.ret_recorded = blob_new(span_of(recorded, 4));
 }
 
+/* Another process that calls itself x. */
+static struct fx_group *hello_other(struct rig *r, uint8_t nonce)
+{
+    struct msg m = { .type = MSG_HELLO };
+
+    m.hello = (struct msg_hello){ .role = ROLE_WORKER,
+                                  .version_min = WIRE_VERSION,
+                                  .version_max = WIRE_VERSION,
+                                  .name = SPAN_LIT("x"),
+                                  .nonce = { nonce },
+                                  .cpu_slots = 1 };
+    return say(r, WORKER + 1, &m);
+}
+
 static const struct msg *sent(const struct fx_group *g, enum msg_type type)
 {
     const struct fx *fx = find(g, FX_SEND_NOW, type);
@@ -298,6 +312,27 @@ static void a_draining_node_gets_nothing_new(void **state)
     sched_free(r.sched);
 }
 
+/* Its name is free at once, and its tasks are for others. */
+static void a_node_that_leaves_is_forgotten(void **state)
+{
+    struct msg leaving = { .type = MSG_BEAT, .beat = { .leaving = true } };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    hello(&r, WORKER);
+    fx_group_free(commit(&r, say_chunk(&r, 0, 1)));
+    struct fx_group *g = hello_other(&r, 6); /* while it is there, nobody else is x */
+    assert_true(span_eq(sent(g, MSG_ERROR)->error.text, SPAN_LIT(WIRE_NAME_TAKEN)));
+    fx_group_free(g);
+    fx_group_free(say(&r, WORKER, &leaving));
+    g = hello_other(&r, 6);
+    assert_non_null(sent(g, MSG_WELCOME));
+    assert_non_null(sent(g, MSG_LEASE));
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +343,7 @@ int main(void)
         cmocka_unit_test(a_process_that_comes_back_is_told_to_publish),
         cmocka_unit_test(a_paused_job_is_not_leased),
         cmocka_unit_test(a_draining_node_gets_nothing_new),
+        cmocka_unit_test(a_node_that_leaves_is_forgotten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

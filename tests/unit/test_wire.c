@@ -35,7 +35,7 @@ static const struct msg samples[] = {
                  SPAN_LIT("age1x"),
                  true } },
     { .type = MSG_WELCOME, .welcome = { 1, { 2, { 3 } }, 4, 5, 6, 7, 8, 9, 10, 11 } },
-    { .type = MSG_BEAT, .beat = { 1, 2, 3, leases, 2 } },
+    { .type = MSG_BEAT, .beat = { 1, 2, 3, leases, 2, true } },
     { .type = MSG_SUBMIT,
       .submit = { { 1 }, SPAN_LIT("spec"), SPAN_LIT("name"), -3, 4, 5, 6, true } },
     { .type = MSG_CHUNK, .body = SPAN_LIT("abcde"), .chunk = { 1, 2, 3, lens, { 4 } } },
