@@ -214,7 +214,7 @@ void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
     adopt_drop(s, n);
     LIST_FOREACH_SAFE (l, &n->leases, node_node, tmp)
         if (!holds(h, l->id))
-            lease_end(s, l);
+            lease_revoke(s, l); /* it may have come after this Hello was said */
     adopt_held(s, n, h);
     tell_unplaceable(s);
 }
