@@ -6,8 +6,6 @@
 #include "base/log.h"
 #include "coordinator/sched.h"
 
-/* At half of it intake and leasing stop (R10). */
-enum { STORE_BACKLOG_MAX = 64 * MIB };
 /* The reserve file is this part of what is to stay free: it holds a log and the pages
  * that a deletion writes. */
 enum { RESERVE_SHARE = 4 };
@@ -78,7 +76,7 @@ static void turn_begin(struct coord *c)
         return;
     c->turn = fx_group_new();
     sched_turn_begin(c->sched, loop_now_ns(c->loop), clock_wall_ns(), c->turn);
-    sched_set_pressure(c->sched, backlog > STORE_BACKLOG_MAX / 2, c->full);
+    sched_set_backlog(c->sched, backlog, c->full);
     look_for_room(c);
 }
 

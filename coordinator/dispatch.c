@@ -83,6 +83,11 @@ static void on_hello(struct sched *s, peer_id id, const struct msg *m)
         p->id = id;
         HASH_ADD(hh, s->peers, id, sizeof(p->id), p);
     }
+    if (p->node && (h->role != ROLE_WORKER || !span_eq(span_str(p->name), h->name))) {
+        node_lost(s, p->node); /* it was another one until now */
+        p->node = NULL;
+    }
+    memcpy(p->nonce, h->nonce, sizeof(p->nonce));
     free(p->name);
     p->name = span_dup(h->name);
     p->role = h->role;

@@ -136,14 +136,30 @@ void sched_turn_begin(struct sched *s, int64_t now_ns, int64_t wall_ns,
     s->again = false;
 }
 
+/* Another connection of the same process, which may be read in any order. */
+static struct peer *twin(struct sched *s, const struct peer *p)
+{
+    static const uint8_t none[sizeof(p->nonce)];
+
+    for (struct peer *o = s->peers; o; o = o->hh.next)
+        if (o != p && o->role == p->role &&
+            memcmp(o->nonce, p->nonce, sizeof(p->nonce)) == 0 &&
+            memcmp(p->nonce, none, sizeof(none)) != 0)
+            return o;
+    return NULL;
+}
+
 void sched_peer_leave(struct sched *s, struct peer *p)
 {
     struct sched_node *n = p->node;
+    struct peer *other = twin(s, p);
     struct job *j, *tmp;
 
     follow_drop_peer(s, p->id);
     TAILQ_FOREACH_SAFE (j, &s->all, node, tmp)
-        if (j->client == p->id)
+        if (j->client == p->id && other)
+            job_client_is(s, j, other->id);
+        else if (j->client == p->id)
             job_client_gone(s, j);
     if (n && n->peer == p->id)
         node_lost(s, n);
@@ -250,7 +266,8 @@ void sched_committed(struct sched *s, struct fx_group *g)
 {
     struct fx *fx;
 
-    s->turn_on_disk = g->turn;
+    if (!g->only_pages) /* those may overtake */
+        s->turn_on_disk = MAX(s->turn_on_disk, g->turn);
     STAILQ_FOREACH (fx, &g->list, node) {
         switch (fx->type) {
         case FX_CHUNK:

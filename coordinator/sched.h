@@ -10,6 +10,10 @@
 
 struct sched;
 
+/* Bytes that may wait for the store; at half of it no credit is given and nothing is
+ * leased (R10). */
+enum { STORE_BACKLOG_MAX = 64 * MIB };
+
 struct sched_config {
     struct epoch epoch;
     int64_t silence_ns;     /* a peer not heard for so long is gone; 0 = 10 s */
@@ -52,7 +56,7 @@ void sched_peer_queued(struct sched *s, peer_id peer, size_t bytes);
 /* A group is durable and its reads are answered. */
 void sched_committed(struct sched *s, struct fx_group *g);
 /* The store cannot keep up or the disk is full: intake and leasing stop (R10, R13). */
-void sched_set_pressure(struct sched *s, bool pressure, bool full);
+void sched_set_backlog(struct sched *s, size_t bytes, bool full);
 /* What is free on the store's disk: below the marks nothing comes in (R13). */
 void sched_set_room(struct sched *s, uint64_t free_bytes);
 bool sched_low(const struct sched *s); /* no job is taken for want of room */

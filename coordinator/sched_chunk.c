@@ -31,7 +31,7 @@ void chunk_list(struct sched *s, struct chunk *c)
 /* Small inputs cost more than their bytes. */
 size_t chunk_bytes(const struct chunk *c)
 {
-    enum { PER_TASK = 4 + 4 + 4 }; /* length, offset, and state with its counts */
+    enum { PER_TASK = 4 + 4 + 5 }; /* length, offset, and state with its counts */
     return sizeof(*c) + c->body->len + c->n * (size_t)PER_TASK;
 }
 
@@ -74,10 +74,11 @@ struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row 
     c->lens = blob_ref(row->lens);
     c->body = blob_ref(row->body);
     c->offsets = xcalloc(c->n + 1, sizeof(*c->offsets));
-    c->state = xcalloc(c->n ? c->n : 1, 4);
+    c->state = xcalloc(c->n ? c->n : 1, 5);
     c->holders = c->state + c->n;
     c->tries = c->holders + c->n;
     c->deaths = c->tries + c->n;
+    c->losses = c->deaths + c->n;
     c->waiting = c->n;
     for (uint32_t i = 0; i < c->n; i++) {
         c->offsets[i + 1] = c->offsets[i] + lens[i];
@@ -163,7 +164,7 @@ static bool is_untouched(const struct chunk *c)
     if (!c->committed || c->leases || c->uncommitted)
         return false;
     for (uint32_t i = 0; i < c->n; i++)
-        if (c->tries[i] || c->deaths[i] || c->state[i] == TASK_DEFERRED)
+        if (c->tries[i] || c->deaths[i] || c->losses[i] || c->state[i] == TASK_DEFERRED)
             return false;
     return true;
 }
@@ -208,6 +209,10 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
     }
     j->n_reading--;
     j->chunks[r->seq].reading = false;
+    if (j->chunks[r->seq].open) { /* it came from its submitter meanwhile */
+        adopt_read(s, r->job, r->seq);
+        return;
+    }
     c = r->damaged ? open_blank(s, j, r)
                    : chunk_open(s, j, &r->ret, r->ret_recorded->data);
     c->committed = true;

@@ -10,8 +10,8 @@ static bool is_straggler(struct sched *s, const struct lease *l,
 {
     const struct job *j = l->chunk->job;
 
-    return l->node != n && !j->io && !j->cancelling && !j->row.paused &&
-           s->now - l->given_ns >= HEDGE_NS && TAILQ_EMPTY(&j->ready) &&
+    return l->node != n && !l->chunk->hedge_off && !j->io && !j->cancelling &&
+           !j->row.paused && s->now - l->given_ns >= HEDGE_NS && TAILQ_EMPTY(&j->ready) &&
            j->next_open >= j->row.chunks && node_fits(n, j);
 }
 

@@ -261,6 +261,8 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
             job_accepted(s, p->id, j);
         return;
     }
+    if (!room_for_chunk(s, p))
+        return;
     struct chunk_row *row = &fx_add(s->g, FX_CHUNK)->chunk;
     *row = (struct chunk_row){
         .job = c->job,

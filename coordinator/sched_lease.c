@@ -182,7 +182,7 @@ uint32_t lease_shard_tasks(struct sched *s, struct sched_node *n, const struct c
         p->since_ns = s->now;
     if (j->io) {
         uint64_t room = n->io_slots + n->io_slots / 4 - n->io_tasks;
-        return (uint32_t)MIN(room, MAX(8u, n->io_slots / 4));
+        return (uint32_t)MIN(room, MIN(MAX(8u, n->io_slots / 4), c->n));
     }
     /* Towards the end of what waits, in all chunks that are ready, shards shrink, so that
      * all slots end together. A straggler's chunk may be in no list. */

@@ -112,8 +112,10 @@ static bool task_ends(struct sched *s, struct chunk *c, uint32_t index, uint8_t 
 
     if (status == TASK_POISON && c->deaths[index] + 1 < DEATHS_MAX)
         c->deaths[index]++, status = TASK_LOST;
-    if (status != TASK_OK && status != TASK_POISON && c->holders[index])
+    if (status != TASK_OK && status != TASK_POISON && c->holders[index]) {
+        c->hedge_off = true;
         return false; /* another node is on it too: it decides */
+    }
     switch (status) {
     case TASK_OK:
     case TASK_FAILED:
@@ -128,6 +130,8 @@ static bool task_ends(struct sched *s, struct chunk *c, uint32_t index, uint8_t 
         defer(s, c, index, s->now + backoff_ns(s, c->tries[index], v.retry_after_s));
         return false;
     default: /* lost, or cancelled by a node that is about to end */
+        if (status == TASK_LOST && ++c->losses[index] > LOSSES_MAX)
+            return true;
         break;
     }
     if (c->holders[index] == 0)

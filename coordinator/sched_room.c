@@ -2,10 +2,25 @@
  * chunks and leases while the disk has room for what they will write (R13). */
 #include "coordinator/sched_state.h"
 
-void sched_set_pressure(struct sched *s, bool pressure, bool full)
+void sched_set_backlog(struct sched *s, size_t bytes, bool full)
 {
-    s->pressure = pressure;
+    s->pressure = bytes > STORE_BACKLOG_MAX / 2;
+    s->overfull = bytes > STORE_BACKLOG_MAX;
     s->full = full;
+}
+
+/* Who sends what nobody has given him credit for begins a new session, in which he is
+ * told how much may come; his chunk is said again. */
+bool room_for_chunk(struct sched *s, struct peer *p)
+{
+    if (!s->overfull)
+        return true;
+    struct msg_error *e = &sched_send_now(s, p->id, MSG_ERROR)->send.msg.error;
+    *e = (struct msg_error){ .code = 1, .about = MSG_CHUNK };
+    e->text = SPAN_LIT(WIRE_NO_SESSION);
+    e->hint = SPAN_LIT("too much waits for the coordinator's disk: say Hello again");
+    sched_peer_leave(s, p);
+    return false;
 }
 
 /* The second mark: what is out can still be recorded, and then some. The first is above

@@ -11,8 +11,9 @@
 #include <uthash.h>
 
 enum {
-    TRIES_MAX = 200, /* so that counts fit a byte */
-    DEATHS_MAX = 3,  /* own deaths of a task's mill: then it is quarantined (R12) */
+    TRIES_MAX = 200,  /* so that counts fit a byte */
+    DEATHS_MAX = 3,   /* own deaths of a task's mill: then it is quarantined (R12) */
+    LOSSES_MAX = 100, /* of its mill by others' hands: then it is given up */
     FOLLOW_PAGE_BYTES = 256 * KIB,
     CHUNK_CREDIT_BYTES = 4 * MIB, /* unacknowledged bytes a submitter may have */
     SUBMIT_BYTES = 32 * MIB,      /* and all of them together, but a chunk each */
@@ -51,14 +52,15 @@ struct chunk {
     uint8_t *state;    /* enum task_state */
     uint8_t *holders;  /* live leases on it */
     uint8_t *tries;    /* that ended in a retryable error */
-    uint8_t *deaths;
+    uint8_t *deaths, *losses;
     uint32_t waiting, recorded;
     uint32_t hint;        /* no task before it is waiting */
     uint32_t leases;      /* that point here */
     uint32_t uncommitted; /* batches of it on their way to the disk */
     bool committed;       /* on disk: may be leased (R3) */
     bool listed;
-    bool hedged;                   /* some of its tasks had two leases */
+    bool hedged;                   /* some of its tasks had two leases, */
+    bool hedge_off;                /* and one of them failed where the other goes on */
     TAILQ_ENTRY(chunk) ready_node; /* in job->ready: committed, with waiting tasks */
 };
 
@@ -164,6 +166,7 @@ struct sched_node {
 struct peer {
     peer_id id;
     enum peer_role role;
+    uint8_t nonce[16]; /* of its process */
     char *name;
     int64_t heard_ns;
     size_t queued;
@@ -234,7 +237,7 @@ struct sched {
     uint32_t submitters; /* jobs with a client */
     bool low, lowest;    /* below the first, the second mark (R13) */
     bool dry;            /* some job's client was told a credit of 0 */
-    bool pressure, full, draining, again;
+    bool pressure, overfull, full, draining, again;
 };
 
 /* Leases are not stored: the epoch's counter in the upper bits keeps ids unique (R4). */
@@ -371,6 +374,7 @@ void follow_free(struct sched *s, struct follower *f);
 
 /* sched_room.c */
 bool room_to_lease(const struct sched *s);
+bool room_for_chunk(struct sched *s, struct peer *p); /* false: p is gone */
 void room_refuse(struct sched *s, peer_id peer, enum msg_type about);
 void job_client_is(struct sched *s, struct job *j, peer_id client);
 uint32_t job_credit(struct sched *s, struct job *j); /* to be told its client now */

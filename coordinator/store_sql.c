@@ -65,7 +65,8 @@ enum sql_result sql_result_of(struct sql *q, int rc, struct err *err, const char
         return SQL_OK;
     sql_fail(q, err, what);
     if ((rc & 0xff) == SQLITE_FULL ||
-        ((rc & 0xff) == SQLITE_IOERR && sqlite3_system_errno(q->db) == ENOSPC)) {
+        ((rc & 0xff) == SQLITE_IOERR && (sqlite3_system_errno(q->db) == ENOSPC ||
+                                         sqlite3_system_errno(q->db) == EDQUOT))) {
         err_set(err, 1, "state directory: no space left on device");
         return SQL_NO_SPACE;
     }

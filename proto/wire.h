@@ -20,6 +20,7 @@ enum {
     WIRE_SPEC_BYTES_MAX = 32 * KIB,
     WIRE_LIST_MAX = 4096, /* entries of any other repeated field */
     WIRE_TEXT_MAX = 1024,
+    WIRE_SLOTS_MAX = 1 << 20, /* of a worker, of either kind */
 };
 
 /* The Error's text for a message of a peer that has not said Hello since the coordinator

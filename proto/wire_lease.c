@@ -128,6 +128,9 @@ int wire_take_published(struct in *in)
         .job = p->job,
         .batch = { (uint32_t)p->n_tasks, p->tasks, p->statuses.data, p->lens },
     };
+    for (uint32_t i = 0; i < r->batch.n; i++)
+        if (r->batch.statuses[i] > TASK_FAILED)
+            return bad(in, "status"); /* a file is in place, or it is not */
     if (epoch(in, p->epoch_counter, p->epoch_nonce, &r->epoch) < 0)
         return -1;
     return lens_fill(in, r->batch.lens, r->batch.n);

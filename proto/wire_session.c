@@ -42,6 +42,8 @@ int wire_take_hello(struct in *in)
 
     if ((int)h->role != ROLE_CLIENT && (int)h->role != ROLE_WORKER)
         return bad(in, "role");
+    if (h->cpu_slots > WIRE_SLOTS_MAX || h->io_slots > WIRE_SLOTS_MAX)
+        return bad(in, "slots");
     if (h->n_held > WIRE_LIST_MAX)
         return bad(in, "leases");
     held = arena_alloc(in->arena, (h->n_held + 1) * sizeof(*held));

@@ -22,7 +22,7 @@ static void turn_begin(struct world *w)
     flow_turn(w);
     c->pressure = store_model_backlog(w) > w->k.backlog_bytes / 2;
     c->was_full = c->full;
-    sched_set_pressure(c->sched, c->pressure, c->full);
+    sched_set_backlog(c->sched, c->pressure ? STORE_BACKLOG_MAX / 2 + 1 : 0, c->full);
     event_post(w, &c->end, between(w, 0, 200 * NS_PER_US));
 }
 

@@ -20,6 +20,7 @@ struct rig {
     int64_t now_ns, keep_ns;
     uint64_t reserve_bytes, free_bytes;
     size_t open_bytes;
+    size_t backlog;
     bool full;
 };
 
@@ -28,7 +29,7 @@ static inline struct fx_group *begin(struct rig *r)
     struct fx_group *g = fx_group_new();
 
     sched_turn_begin(r->sched, r->now_ns += NS_PER_MS, 0, g);
-    sched_set_pressure(r->sched, false, r->full);
+    sched_set_backlog(r->sched, r->backlog, r->full);
     sched_set_room(r->sched, r->free_bytes ? r->free_bytes : UINT64_MAX);
     return g;
 }

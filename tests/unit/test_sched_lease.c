@@ -224,11 +224,38 @@ static void shards_shrink_at_the_end_of_what_waits(void **state)
     assert_int_equal(first_shard(2), 16);              /* what a first shard has */
 }
 
+/* R12: what others do to its mills does not count against a task, but not for ever. */
+static void a_task_whose_mills_are_always_killed_is_given_up(void **state)
+{
+    static const uint32_t task = 0;
+    struct rig r = { 0 };
+    unsigned losses = 0;
+    bool won = false;
+
+    (void)state;
+    rig_init(&r);
+    uint64_t lease = lease_of_one(&r);
+    while (!won && losses < 1000) {
+        struct fx_group *g = done(&r, WORKER, lease, &task, 1, TASK_LOST);
+        const struct msg *again = sent_to(g, WORKER, MSG_LEASE);
+        won = sent_to(g, WORKER, MSG_COMMITTED)->committed.n_won == 1;
+        assert_int_equal(again != NULL, !won);
+        if (again)
+            lease = again->lease.lease;
+        losses++;
+        fx_group_free(g);
+    }
+    assert_true(won);
+    assert_true(losses > 50);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_lease_is_renewed_by_progress),
         cmocka_unit_test(an_idle_node_runs_a_straggler),
+        cmocka_unit_test(a_task_whose_mills_are_always_killed_is_given_up),
         cmocka_unit_test(the_faster_one_wins_and_the_other_stops),
         cmocka_unit_test(shards_shrink_at_the_end_of_what_waits),
     };

@@ -333,6 +333,24 @@ static void a_node_that_leaves_is_forgotten(void **state)
     sched_free(r.sched);
 }
 
+/* One connection is one node: it leaves nothing behind when it calls itself otherwise. */
+static void another_name_on_a_connection_is_another_node(void **state)
+{
+    struct msg query = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("nodes"), 0 } };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    for (char c = 'a'; c <= 'e'; c++) {
+        char name[2] = { c, 0 };
+        fx_group_free(hello_as(&r, name, 5, NULL));
+    }
+    struct fx_group *g = say(&r, CLIENT, &query);
+    assert_int_equal(sent(g, MSG_ANSWER)->answer.n, 1);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +362,7 @@ int main(void)
         cmocka_unit_test(a_paused_job_is_not_leased),
         cmocka_unit_test(a_draining_node_gets_nothing_new),
         cmocka_unit_test(a_node_that_leaves_is_forgotten),
+        cmocka_unit_test(another_name_on_a_connection_is_another_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -253,6 +253,28 @@ static void a_follower_goes_on_when_its_queue_is_short(void **state)
     sched_free(r.sched);
 }
 
+/* R10: beyond what may wait for the store a chunk is not taken, and its sender begins
+ * anew; what he was acknowledged stays. */
+static void what_nobody_gave_credit_for_is_not_taken(void **state)
+{
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    fx_group_free(commit(&r, say_chunk(&r, 0, 1)));
+    r.backlog = STORE_BACKLOG_MAX + 1;
+    struct fx_group *g = say_chunk(&r, 1, 1);
+    const struct fx *error = find(g, FX_SEND_NOW, MSG_ERROR);
+    assert_non_null(error);
+    assert_true(span_eq(error->send.msg.error.text, SPAN_LIT(WIRE_NO_SESSION)));
+    assert_null(find(g, FX_CHUNK, 0));
+    fx_group_free(g);
+    r.backlog = 0;
+    hello(&r, CLIENT);
+    expect_answer(say_chunk(&r, 1, 1), 0);
+    sched_free(r.sched);
+}
+
 /* P4: whatever the number of jobs, only so many of their chunks are read at once. */
 static void many_jobs_do_not_open_more_than_the_window(void **state)
 {
@@ -297,6 +319,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_job_says_so),
         cmocka_unit_test(small_inputs_count_too),
         cmocka_unit_test(a_job_has_a_largest_number_of_tasks),
+        cmocka_unit_test(what_nobody_gave_credit_for_is_not_taken),
         cmocka_unit_test(many_jobs_do_not_open_more_than_the_window),
         cmocka_unit_test(the_end_is_told_after_its_commit),
         cmocka_unit_test(a_follower_goes_on_when_its_queue_is_short),

@@ -9,6 +9,7 @@
 
 static const uint32_t tasks[] = { 7, 9, 4000000000u };
 static const uint8_t statuses[] = { TASK_OK, TASK_FAILED, TASK_POISON };
+static const uint8_t placed[] = { TASK_OK, TASK_FAILED, TASK_OK };
 static const uint32_t lens[] = { 3, 0, 2 };
 #define BATCH                                                                            \
     {                                                                                    \
@@ -50,7 +51,7 @@ static const struct msg samples[] = {
     { .type = MSG_COMMITTED, .committed = { 1, tasks, tasks, 3, 2 } },
     { .type = MSG_PUBLISHED,
       .body = SPAN_LIT("abcde"),
-      .published = { 1, 2, { 3, { 4 } }, BATCH } },
+      .published = { 1, 2, { 3, { 4 } }, { 3, tasks, placed, lens } } },
     { .type = MSG_FOLLOW, .follow = { 1, 2, 3, true, false, true } },
     { .type = MSG_RESULTS,
       .body = SPAN_LIT("abcdeABCDE"),
@@ -133,6 +134,21 @@ static int decode(const struct msg *m, struct span body, size_t budget, struct e
     return rc;
 }
 
+/* A file is in place or it is not; a worker has a number of slots that can be. */
+static void what_cannot_be_is_refused(void **state)
+{
+    struct msg published = samples[MSG_PUBLISHED - 1], hello = samples[MSG_HELLO - 1];
+    struct err err = { 0 };
+
+    (void)state;
+    assert_int_equal(decode(&published, published.body, MIB, &err), 0);
+    published.published.batch.statuses = statuses;
+    assert_int_equal(decode(&published, published.body, MIB, &err), -1);
+    assert_int_equal(decode(&hello, hello.body, MIB, &err), 0);
+    hello.hello.io_slots = 4000000000u;
+    assert_int_equal(decode(&hello, hello.body, MIB, &err), -1);
+}
+
 static void lengths_must_fit_the_body(void **state)
 {
     (void)state;
@@ -209,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_message_survives),
         cmocka_unit_test(fields_arrive),
+        cmocka_unit_test(what_cannot_be_is_refused),
         cmocka_unit_test(lengths_must_fit_the_body),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(garbage_is_refused),
