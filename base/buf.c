@@ -6,6 +6,16 @@
 
 enum { BUF_FIRST_BYTES = 64 };
 
+bool span_is_text(struct span s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        uint8_t c = s.data[i];
+        if (c == 0x7f || (c < 0x20 && c != '\n' && c != '\t' && c != '\r' && c != '\f'))
+            return false;
+    }
+    return true;
+}
+
 char *span_dup(struct span s)
 {
     char *copy = xmalloc(s.len + 1);

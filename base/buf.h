@@ -27,6 +27,9 @@ static inline bool span_eq(struct span a, struct span b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
+/* Nothing in it that a terminal would take for more than text: control characters other
+ * than white space. */
+bool span_is_text(struct span s);
 /* A NUL-ended copy; the caller frees. Bytes after an inner NUL are unreachable. */
 char *span_dup(struct span s);
 

@@ -7,8 +7,9 @@
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
 #define BIT(n)       (1u << (n))
-#define MIN(a, b)    ((a) < (b) ? (a) : (b))
-#define MAX(a, b)    ((a) > (b) ? (a) : (b))
+/* Arguments are evaluated twice: no calls in them. */
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /* The struct of type `type` whose member `member` is at `ptr`. */
 #define CONTAINER_OF(ptr, type, member)                                                  \

@@ -26,10 +26,12 @@ struct check {
 
 static void say(struct check *c, struct span name, const char *what)
 {
+    AUTO_BUF line = BUF_INIT;
+
     if (c->o->status || (c->quiet && strcmp(what, "OK") == 0))
         return;
-    fwrite(name.data, 1, name.len, stdout);
-    printf(": %s\n", what);
+    manifest_verdict(&line, name, what);
+    fwrite(line.data, 1, line.len, stdout);
 }
 
 static void compare(void *arg, const struct tm_result *r)

@@ -119,7 +119,6 @@ static int decrypt(const struct options *o, const struct keys *k, const char *co
     feed_paths(&feed, args, n);
     code = run_end(&run);
     outputs_fini(&outputs);
-    feed_fini(&feed);
     return code;
 }
 
@@ -137,6 +136,8 @@ int cmd_decrypt(int argc, char **argv)
         if (n == 0 && !o.files_from) {
             err_set(&err, EXIT_USAGE, "nothing to decrypt");
             err_hint(&err, "tidemill decrypt -i FILE PATH..., or - as a stream");
+        } else if (n > 1 && feed_has_stdin(args, n)) {
+            err_set(&err, EXIT_USAGE, "- is standard input, and stands alone");
         } else if (o.output && (n != 1 || o.files_from || o.recursive)) {
             err_set(&err, EXIT_USAGE, "--output is for one input; -o DIR is for many");
         } else if (keys_read(&o, &k, &err) < 0 && !err.code) {

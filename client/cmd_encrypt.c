@@ -145,7 +145,6 @@ static int encrypt(const struct options *o, const struct recipients *r,
     feed_paths(&feed, args, n);
     code = run_end(&run);
     outputs_fini(&outputs);
-    feed_fini(&feed);
     return code;
 }
 
@@ -162,6 +161,8 @@ int cmd_encrypt(int argc, char **argv)
         if (n == 0 && !o.files_from) {
             err_set(&err, EXIT_USAGE, "nothing to encrypt");
             err_hint(&err, "tidemill encrypt -r age1... PATH..., or - as a stream");
+        } else if (n > 1 && feed_has_stdin(args, n)) {
+            err_set(&err, EXIT_USAGE, "- is standard input, and stands alone");
         } else if (o.output && (n != 1 || o.files_from || o.recursive)) {
             err_set(&err, EXIT_USAGE, "--output is for one input; -o DIR is for many");
         } else {

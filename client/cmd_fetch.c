@@ -54,6 +54,7 @@ struct fetching {
     const char *list; /* being read */
     const char *suffix;
     char *out_abs, *temp; /* temp: one body on its way to standard output */
+    FILE *body;           /* the same */
 };
 
 static int add_url(struct fetching *f, const char *url)
@@ -100,7 +101,7 @@ static int feed(struct fetching *f, const char *const *urls, size_t n)
             return -1;
     for (size_t i = 0; i < f->o->lists.n; i++) {
         f->list = f->o->lists.items[i];
-        if (feed_list(f->list, false, on_line, f, &err) != 0) {
+        if (feed_list(&f->run, f->list, false, on_line, f, &err) != 0) {
             if (err.code && !f->run.stop)
                 f->run.stop = cli_error(&err);
             return -1;
@@ -109,34 +110,38 @@ static int feed(struct fetching *f, const char *const *urls, size_t n)
     return 0;
 }
 
-/* One body of any length to standard output, by way of a private file. */
-static int temp_new(struct fetching *f, struct err *err)
+static int refuse_binary(struct err *err)
 {
-    const char *tmp = getenv("TMPDIR");
-    int fd;
-
-    f->temp = xasprintf("%s/tidemill-body.XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp");
-    fd = mkstemp(f->temp);
-    if (fd < 0)
-        return err_sys(err, EXIT_ERROR, "%s", f->temp);
-    close(fd);
-    return 0;
+    err_set(err, EXIT_USAGE, "refusing to write binary to a terminal");
+    return err_hint(err, "redirect it, or -o DIR");
 }
 
-static int temp_copy(const char *path)
+/* While the cluster is there: it takes the file away when it ends. */
+static void open_body(void *arg)
 {
-    FILE *in = fopen(path, "re");
+    struct fetching *f = arg;
+    f->body = f->temp ? fopen(f->temp, "re") : NULL;
+}
+
+static int temp_copy(FILE *in)
+{
+    bool tty = isatty(STDOUT_FILENO);
     char chunk[64 * KIB];
     struct err err = { 0 };
     size_t n;
 
-    while (in && (n = fread(chunk, 1, sizeof(chunk), in)) > 0)
+    while (in && (n = fread(chunk, 1, sizeof(chunk), in)) > 0) {
+        if (tty && !span_is_text(span_of(chunk, n))) {
+            refuse_binary(&err);
+            break;
+        }
         if (fwrite(chunk, 1, n, stdout) != n)
             break;
-    if (!in || ferror(in) || fflush(stdout) != 0 || ferror(stdout))
+    }
+    if (err.code)
+        fflush(stdout);
+    else if (!in || ferror(in) || fflush(stdout) != 0 || ferror(stdout))
         err_sys(&err, EXIT_ERROR, "cannot write to standard output");
-    if (in)
-        fclose(in);
     return err.code ? cli_error(&err) : EXIT_OK;
 }
 
@@ -201,10 +206,14 @@ static int fetch(const struct options *o, const char *const *urls, size_t n, int
         if (!endpoint) {
             spec.sink = TM_SINK_FILE;
             spec.force = true;
-            if (temp_new(&f, &err) < 0)
+            /* One body of any length, by way of a private file. */
+            if (feed_scratch("body", &f.temp, &err) < 0)
                 return cli_error(&err);
+            open.scratch = f.temp;
         }
         f.run.present.to_stdout = true;
+        f.run.on_end = open_body;
+        f.run.arg = &f;
     }
     if (o->out) {
         f.out_abs = walk_absolute(o->out);
@@ -220,7 +229,9 @@ static int fetch(const struct options *o, const char *const *urls, size_t n, int
         code = run_end(&f.run);
     }
     if (code == 0 && f.temp && !o->common.json)
-        code = temp_copy(f.temp);
+        code = temp_copy(f.body);
+    if (f.body)
+        fclose(f.body);
     if (f.temp)
         unlink(f.temp);
     free(f.temp);

@@ -1,6 +1,7 @@
 /* tidemill hash: digests of files as GNU manifests. */
 #include <errno.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "client/cmd.h"
 #include "client/feed.h"
@@ -63,6 +64,7 @@ static int hash(const struct options *o, const char *const *args, size_t n, int 
     uint32_t algos = TM_BIT(TM_SHA256);
     struct err err = { 0 };
     AUTO_BUF key = BUF_INIT;
+    AUTO_FREE char *scratch = NULL;
 
     if (o->algos && manifest_algos_parse(o->algos, &algos, &err) < 0)
         return cli_error(&err);
@@ -77,18 +79,23 @@ static int hash(const struct options *o, const char *const *args, size_t n, int 
                                 .algos = algos };
     run.present.tag = o->tag || (__builtin_popcount(algos) > 1 && !o->out);
     run.present.manifest_dir = o->out ? xstrdup(o->out) : NULL;
+    if (feed_has_stdin(args, n) && feed_scratch("stdin", &scratch, &err) < 0)
+        return cli_error(&err);
+    open.scratch = scratch;
     int code = run_begin(&run, &open, &spec, &key);
-    if (code)
-        return code;
     struct feed feed = { .run = &run,
+                         .scratch = scratch,
                          .recursive = o->recursive,
                          .files_from = o->files_from,
                          .null_ended = o->null_ended,
                          .input = add,
                          .arg = &run };
-    feed_paths(&feed, args, n);
-    code = run_end(&run);
-    feed_fini(&feed);
+    if (code == 0) {
+        feed_paths(&feed, args, n);
+        code = run_end(&run);
+    }
+    if (scratch)
+        unlink(scratch);
     return code;
 }
 
@@ -115,6 +122,8 @@ int cmd_hash(int argc, char **argv)
         } else if (n == 0 && !o.files_from)
             code = usage("nothing to hash",
                          "tidemill hash PATH..., or - for standard input");
+        else if (o.common.detach && feed_has_stdin(args, n))
+            code = usage("-d cannot leave standard input behind", "name a file");
         else
             code = hash(&o, args, n, argc, argv);
     }

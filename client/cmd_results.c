@@ -87,6 +87,7 @@ static int print_one(struct run *run, const struct options *o, uint64_t id)
     run->present.manifest_dir = o->out ? xstrdup(o->out) : NULL;
     if (tm_job_status(run->job, &st, &err) < 0 || tm_follow(run->job, 0, flags, &err) < 0)
         return cli_tm_error(&err);
+    run_catch_interrupts(run->open.tm);
     if (!st.ended && !o->follow)
         return print_now(run);
     run->draining = true;
@@ -152,6 +153,7 @@ static int wait_one(struct tm *tm, uint64_t id, int64_t until_ns, bool watch)
 
     if (rc == 0 && watch)
         progress = progress_new(cli_common_now(), "job");
+    run_catch_interrupts(tm);
     while (rc == 0) {
         int64_t left = until_ns ? until_ns - clock_mono_ns() : TM_FOREVER;
         rc = tm_job_wait(job, MAX(0, watch ? MIN(left, 200 * NS_PER_MS) : left), &st,
@@ -159,7 +161,8 @@ static int wait_one(struct tm *tm, uint64_t id, int64_t until_ns, bool watch)
         progress_show(progress, job, rc == 0);
         if (rc != TM_AGAIN)
             break;
-        rc = until_ns && clock_mono_ns() >= until_ns ? TM_AGAIN : 0;
+        if (!run_interrupted() && !(until_ns && clock_mono_ns() >= until_ns))
+            rc = 0;
     }
     progress_free(progress);
     tm_job_free(job);
@@ -200,8 +203,10 @@ static int wait_all(int argc, char **argv, const char *name, bool watch)
             code = cli_tm_error(&err);
             break;
         }
-        for (size_t k = 0; k < n_ids && code != EXIT_STILL_RUNNING; k++)
-            code = MAX(code, wait_one(opened.tm, ids[k], until, watch));
+        for (size_t k = 0; k < n_ids && code != EXIT_STILL_RUNNING; k++) {
+            int one = wait_one(opened.tm, ids[k], until, watch);
+            code = MAX(code, one); /* a macro: not the call */
+        }
         free(ids);
     }
 out:

@@ -47,7 +47,13 @@ static void say_ready(struct tm_up *up)
     if (tm_open(&opts, &tm, NULL) < 0)
         return; /* it has ended: tm_up_wait says why */
     while (!ending && tm_query(tm, "nodes", 0, &rows, NULL) == 0) {
-        if (tm_rows_next(rows)) {
+        /* One of an earlier life may be known and not be there yet. */
+        bool joined = false;
+        while (!joined && tm_rows_next(rows)) {
+            struct tm_bytes state = tm_rows_text(rows, "state");
+            joined = state.len == 2 && memcmp(state.data, "up", 2) == 0;
+        }
+        if (joined) {
             fprintf(stderr, "tidemill: up: %s, %s processes, %s coroutines\n",
                     tm_up_endpoint(up), cli_count(tm_rows_uint(rows, "processes"), procs),
                     cli_count(tm_rows_uint(rows, "coroutines"), coroutines));

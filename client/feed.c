@@ -1,6 +1,7 @@
 #include "client/feed.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "client/walk.h"
@@ -23,17 +24,30 @@ static int on_entry(void *arg, const struct walk_entry *e)
     return w->feed->input(w->feed->arg, e->shown, abs, w->root, e->below, e->size);
 }
 
+int feed_scratch(const char *what, char **ret_path, struct err *err)
+{
+    const char *tmp = getenv("TMPDIR");
+    char *path =
+        xasprintf("%s/tidemill-%s.XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp", what);
+    int fd = mkostemp(path, O_CLOEXEC);
+
+    if (fd < 0) {
+        err_sys(err, EXIT_ERROR, "%s", path);
+        free(path);
+        return -1;
+    }
+    close(fd);
+    *ret_path = path;
+    return 0;
+}
+
 /* Standard input becomes a file, since a worker reads files. */
 static int feed_stdin(struct feed *f)
 {
-    const char *tmp = getenv("TMPDIR");
     char chunk[64 * KIB];
     ssize_t n;
-    int fd, rc = 0;
+    int fd = open(f->scratch, O_WRONLY | O_CLOEXEC), rc = 0;
 
-    f->spooled =
-        xasprintf("%s/tidemill-stdin.XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp");
-    fd = mkostemp(f->spooled, 0);
     while (fd >= 0 && (n = read(STDIN_FILENO, chunk, sizeof(chunk))) != 0)
         if (n < 0 || write(fd, chunk, (size_t)n) != n) {
             rc = -1;
@@ -45,7 +59,8 @@ static int feed_stdin(struct feed *f)
         close(fd);
     if (fd < 0 || rc < 0)
         return 0;
-    return f->input(f->arg, "-", f->spooled, "-", "", 0);
+    f->stdin_read = true;
+    return f->input(f->arg, "-", f->scratch, "-", "", 0);
 }
 
 static int feed_one(struct feed *f, const char *path)
@@ -54,7 +69,7 @@ static int feed_one(struct feed *f, const char *path)
     struct walk_counts counts = { 0 };
     int rc;
 
-    if (strcmp(path, "-") == 0 && !f->spooled)
+    if (strcmp(path, "-") == 0 && f->scratch && !f->stdin_read)
         return feed_stdin(f);
     rc = walk(path, f->recursive, on_entry, &w, &counts);
     if (counts.skipped && cli_common_now()->verbose)
@@ -76,29 +91,89 @@ static int on_item(void *arg, const char *item, size_t len, size_t line)
     return item[0] ? feed_one(arg, item) : 0;
 }
 
-int feed_list(const char *path, bool null_ended,
+/* A list being read: results are printed while its writer takes his time. */
+struct reader {
+    int fd;
+    bool ended;
+    struct buf bytes;
+    size_t at; /* items before it are done */
+};
+
+/* Reads more; -1: the run is over, or errno says why. */
+static int read_more(struct reader *r, struct run *run)
+{
+    ssize_t n;
+
+    buf_drop(&r->bytes, r->at);
+    r->at = 0;
+    do {
+        if (run_await(run, r->fd) < 0)
+            return -1;
+        n = read(r->fd, buf_reserve(&r->bytes, 64 * KIB), 64 * KIB);
+    } while (n < 0 && (errno == EINTR || errno == EAGAIN));
+    if (n < 0)
+        return -1;
+    r->bytes.len += (size_t)n;
+    r->ended = n == 0;
+    return 0;
+}
+
+/* The next item, NUL-ended in place; NULL at the end and on errors. */
+static char *next_item(struct reader *r, uint8_t end, struct run *run, size_t *ret_len)
+{
+    size_t from = r->at;
+
+    for (;;) {
+        uint8_t *at = r->bytes.data ? r->bytes.data + from : NULL;
+        uint8_t *found = at ? memchr(at, end, r->bytes.len - from) : NULL;
+        if (!found && r->ended && r->at < r->bytes.len) {
+            *buf_reserve(&r->bytes, 1) = end; /* the last one may lack it */
+            found = r->bytes.data + r->bytes.len++;
+        }
+        if (found) {
+            char *item = (char *)r->bytes.data + r->at;
+            *ret_len = (size_t)(found - r->bytes.data) - r->at;
+            *found = 0;
+            r->at += *ret_len + 1;
+            return item;
+        }
+        if (r->ended)
+            return NULL;
+        from = r->bytes.len - r->at;
+        if (read_more(r, run) < 0)
+            return NULL;
+    }
+}
+
+int feed_list(struct run *run, const char *path, bool null_ended,
               int (*fn)(void *arg, const char *item, size_t len, size_t line), void *arg,
               struct err *err)
 {
-    FILE *in = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
-    char *item = NULL;
-    size_t cap = 0, line = 0;
-    ssize_t len;
+    bool from_stdin = strcmp(path, "-") == 0;
+    struct reader r = { .fd = from_stdin ? STDIN_FILENO
+                                         : open(path, O_RDONLY | O_CLOEXEC) };
+    size_t line = 0, len;
+    char *item;
     int rc = 0;
 
-    if (!in)
+    if (r.fd < 0)
         return err_sys(err, 1, "%s", path);
-    while (rc == 0 && (len = getdelim(&item, &cap, null_ended ? 0 : '\n', in)) >= 0) {
-        if (len && item[len - 1] == (null_ended ? 0 : '\n'))
-            item[--len] = 0;
-        rc = fn(arg, item, (size_t)len, ++line);
-    }
-    if (rc == 0 && ferror(in))
-        rc = err_sys(err, 1, "%s", path);
-    free(item);
-    if (in != stdin)
-        fclose(in);
+    while (rc == 0 && (item = next_item(&r, null_ended ? 0 : '\n', run, &len)))
+        rc = fn(arg, item, len, ++line);
+    if (rc == 0 && !r.ended)
+        rc = run->stop || run->over ? -1 : err_sys(err, 1, "%s", path);
+    buf_fini(&r.bytes);
+    if (!from_stdin)
+        close(r.fd);
     return rc;
+}
+
+bool feed_has_stdin(const char *const *args, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(args[i], "-") == 0)
+            return true;
+    return false;
 }
 
 int feed_paths(struct feed *f, const char *const *paths, size_t n)
@@ -108,18 +183,11 @@ int feed_paths(struct feed *f, const char *const *paths, size_t n)
     for (size_t i = 0; i < n; i++)
         if (feed_one(f, paths[i]) != 0)
             return -1;
-    if (f->files_from && feed_list(f->files_from, f->null_ended, on_item, f, &err) != 0) {
+    if (f->files_from &&
+        feed_list(f->run, f->files_from, f->null_ended, on_item, f, &err) != 0) {
         if (err.code && !f->run->stop)
             f->run->stop = cli_error(&err);
         return -1;
     }
     return 0;
-}
-
-void feed_fini(struct feed *f)
-{
-    if (f->spooled)
-        unlink(f->spooled);
-    free(f->spooled);
-    f->spooled = NULL;
 }

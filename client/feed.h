@@ -15,14 +15,20 @@ struct feed {
     int (*input)(void *arg, const char *shown, const char *abs, const char *root,
                  const char *below, uint64_t size);
     void *arg;
-    char *spooled; /* owned: standard input as a file, removed by feed_fini */
+    const char *scratch; /* where "-", standard input, becomes a file; NULL: "-" is a
+                            file of that name */
+    bool stdin_read;
 };
 
 /* -1: the run is over. Errors of single inputs are told through run_refuse. */
 int feed_paths(struct feed *f, const char *const *paths, size_t n);
-void feed_fini(struct feed *f);
+/* A new private file, empty, in TMPDIR. Caller removes it and frees the path; for a
+ * private cluster it goes to tm_open_options.scratch too. */
+int feed_scratch(const char *what, char **ret_path, struct err *err);
+/* Is "-" among the arguments? */
+bool feed_has_stdin(const char *const *args, size_t n);
 /* Each line (or NUL-ended name) of a list; fn returning non-zero ends it. */
-int feed_list(const char *path, bool null_ended,
+int feed_list(struct run *run, const char *path, bool null_ended,
               int (*fn)(void *arg, const char *item, size_t len, size_t line), void *arg,
               struct err *err);
 

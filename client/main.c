@@ -28,9 +28,20 @@ const struct command commands[] = {
     { NULL, NULL, NULL, NULL },
 };
 
+/* For commands without options. */
+static int usage_alone(const char *name)
+{
+    const struct command *c = cli_command(name);
+
+    printf("usage: tidemill %s%s%s\n%s.\n", c->name, c->args[0] ? " " : "", c->args,
+           c->summary);
+    return EXIT_OK;
+}
+
 int cmd_version(int argc, char **argv)
 {
-    (void)argc, (void)argv;
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+        return usage_alone("version");
     printf("tidemill %s\n", TM_VERSION);
     return EXIT_OK;
 }
@@ -54,6 +65,8 @@ static int unknown(const char *name)
 
 int cmd_help(int argc, char **argv)
 {
+    if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0))
+        return usage_alone("help");
     if (argc > 1) {
         const struct command *c = cli_command(argv[1]);
         char *help[] = { argv[1], "--help", NULL };

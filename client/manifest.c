@@ -128,6 +128,16 @@ void manifest_line(struct buf *out, enum algo algo, struct span digest, struct s
     buf_add_u8(out, '\n');
 }
 
+void manifest_verdict(struct buf *out, struct span name, const char *what)
+{
+    /* Not for a backslash alone: nor does sha256sum. */
+    bool escape = memchr(name.data, '\n', name.len) != NULL;
+    if (escape)
+        buf_add_u8(out, '\\');
+    add_name(out, name, escape);
+    buf_printf(out, ": %s\n", what);
+}
+
 static int hex_value(uint8_t c)
 {
     if (c >= '0' && c <= '9')

@@ -17,6 +17,9 @@ int manifest_algos_parse(const char *list, uint32_t *ret_mask, struct err *err);
 /* Appends one line with its newline. digest is raw. */
 void manifest_line(struct buf *out, enum algo algo, struct span digest, struct span name,
                    bool tag);
+/* "\name: what" with its newline, as sha256sum -c prints it: one line whatever the name.
+ */
+void manifest_verdict(struct buf *out, struct span name, const char *what);
 
 struct manifest_entry {
     enum algo algo;

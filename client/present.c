@@ -58,6 +58,14 @@ static void broken(struct present *p, const char *what)
              strerror(errno));
 }
 
+static void refuse_binary(struct present *p)
+{
+    p->broken = true;
+    p->err.code = EXIT_USAGE;
+    snprintf(p->err.text, sizeof(p->err.text), "refusing to write binary to a terminal");
+    snprintf(p->err.hint, sizeof(p->err.hint), "redirect it");
+}
+
 static void put(struct present *p, FILE *f, const struct buf *line)
 {
     if (fwrite(line->data, 1, line->len, f) != line->len)
@@ -186,7 +194,10 @@ void present_result(struct present *p, const struct tm_result *r)
     }
     if (p->to_stdout && r->has_body) {
         struct buf body = { (uint8_t *)r->body.data, r->body.len, 0 };
-        put(p, stdout, &body);
+        if (isatty(STDOUT_FILENO) && !span_is_text(buf_span(&body)))
+            refuse_binary(p);
+        else
+            put(p, stdout, &body);
         return;
     }
     /* encrypt and decrypt make files; what they digested is in --json. */

@@ -73,9 +73,12 @@ static void show_json(const struct tm_job *job, const struct tm_counts *c)
 {
     AUTO_BUF out = BUF_INIT;
 
+    char id[32];
+
+    snprintf(id, sizeof(id), "j%llu", (unsigned long long)tm_job_id(job));
     json_open(&out);
     json_uint(&out, "v", 1);
-    json_uint(&out, "job", tm_job_id(job));
+    json_text(&out, "job", span_str(id));
     json_uint(&out, "tasks", c->tasks);
     json_uint(&out, "ok", c->ok);
     json_uint(&out, "failed", c->failed + c->quarantined);

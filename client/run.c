@@ -1,29 +1,36 @@
 #include "client/run.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
+#include <time.h>
 #include <unistd.h>
 #include <uthash.h>
 
+#include "base/clock.h"
 #include "base/crypto.h"
 #include "client/progress.h"
 
-enum { DRAIN_EVERY = 256 };
+enum {
+    DRAIN_EVERY = 256,
+    AWAIT_MS = 200, /* a signal just before poll is noticed then */
+};
+#define SECOND_NS (2 * NS_PER_S) /* how long a second Ctrl-C is waited for */
 
 /* ---- Ctrl-C ---- */
 
 static struct tm *interrupt_tm;
-static volatile sig_atomic_t interrupts;
+static volatile sig_atomic_t interrupts, last_signal;
 
 static void on_interrupt(int signo)
 {
-    (void)signo;
+    last_signal = signo;
     interrupts++;
     if (interrupt_tm)
         tm_interrupt(interrupt_tm);
 }
 
-static void catch_interrupts(struct tm *tm)
+void run_catch_interrupts(struct tm *tm)
 {
     struct sigaction act = { .sa_handler = on_interrupt };
 
@@ -32,12 +39,38 @@ static void catch_interrupts(struct tm *tm)
     sigaction(SIGTERM, &act, NULL);
 }
 
+bool run_interrupted(void)
+{
+    return interrupts > 0;
+}
+
+/* A second Ctrl-C soon after the first cancels. */
+static void offer_cancel(struct run *run)
+{
+    struct timespec pause = { 0, 20 * NS_PER_MS };
+    struct tm_error err = { 0 };
+    int64_t until_ns = clock_mono_ns() + SECOND_NS;
+    int rc;
+
+    while (interrupts < 2 && clock_mono_ns() < until_ns)
+        nanosleep(&pause, NULL); /* a signal ends it early */
+    if (interrupts < 2)
+        return;
+    while ((rc = tm_cancel(run->open.tm, tm_job_id(run->job), &err)) == TM_AGAIN)
+        ;
+    run->stop = rc < 0 ? cli_tm_error(&err) : EXIT_CANCELLED;
+    if (rc == 0)
+        fprintf(stderr, "tidemill: j%llu: cancelled\n",
+                (unsigned long long)tm_job_id(run->job));
+}
+
 /* Says how to come back, and which exit code that is. */
 static int interrupted(struct run *run)
 {
     unsigned long long id = tm_job_id(run->job);
 
     run->stop = EXIT_STILL_RUNNING;
+    progress_clear(run->progress);
     if (run->open.endpoint) {
         fprintf(stderr, "tidemill: detached; j%llu goes on%s\n", id,
                 run->draining ? ""
@@ -46,6 +79,10 @@ static int interrupted(struct run *run)
                 "  to come back: tidemill watch j%llu; its results: tidemill "
                 "results j%llu\n",
                 id, id);
+        if (last_signal == SIGINT) {
+            fprintf(stderr, "  Ctrl-C again: cancel it\n");
+            offer_cancel(run);
+        }
     } else if (cli_common_now()->state) {
         fprintf(stderr, "tidemill: stopped; the same command goes on from here\n");
     } else {
@@ -126,16 +163,20 @@ static int drain(struct run *run, int64_t timeout_ns)
 {
     struct tm_result r;
     struct tm_error err = { 0 };
+    bool taken = false;
     int rc;
 
     while ((rc = tm_next(run->job, &r, timeout_ns, &err)) == 1) {
         take(run, &r);
+        taken = true;
         timeout_ns = 0;
         if (run->present.broken) {
             run->stop = cli_tm_error(&run->present.err);
             return -1;
         }
     }
+    if (taken)
+        fflush(stdout); /* who reads them shall not wait for the next ones */
     progress_show(run->progress, run->job, rc == 0);
     if (rc == TM_AGAIN && interrupts)
         return interrupted(run);
@@ -203,7 +244,7 @@ int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec 
     if (cli_open(open, &run->open, &err) < 0 ||
         tm_submit(run->open.tm, spec, &run->job, &err) < 0)
         goto failed;
-    catch_interrupts(run->open.tm);
+    run_catch_interrupts(run->open.tm);
     if (run->detach)
         return 0;
     run->progress = progress_new(c, spec->command);
@@ -213,18 +254,6 @@ int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec 
 failed:
     run->stop = cli_tm_error(&err);
     return run_end(run);
-}
-
-int run_attach(struct run *run, uint64_t job)
-{
-    struct tm_error err = { 0 };
-
-    run->draining = true; /* nothing to seal */
-    catch_interrupts(run->open.tm);
-    if (tm_attach(run->open.tm, job, &run->job, &err) < 0 ||
-        tm_follow(run->job, 0, TM_INPUTS | run->follow_flags, &err) < 0)
-        return cli_tm_error(&err);
-    return 0;
 }
 
 int run_add(struct run *run, const struct tm_input *in)
@@ -254,6 +283,28 @@ int run_add(struct run *run, const struct tm_input *in)
     if (++run->added % DRAIN_EVERY == 0 && !run->detach && drain(run, 0) < 0)
         return -1;
     return interrupts ? interrupted(run) : 0;
+}
+
+int run_await(struct run *run, int fd)
+{
+    struct pollfd fds[] = { { .fd = fd, .events = POLLIN },
+                            { .fd = tm_fd(run->open.tm), .events = POLLIN } };
+    int rc;
+
+    for (;;) {
+        if (interrupts)
+            return interrupted(run);
+        if (poll(fds, run->detach ? 1 : 2, AWAIT_MS) < 0 && errno != EINTR)
+            return 1; /* the read will say what is wrong */
+        if (fds[1].revents)
+            tm_process(run->open.tm, NULL);
+        rc = run->detach ? 1 : drain(run, 0);
+        run->over = rc == 0;
+        if (rc <= 0)
+            return -1;
+        if (fds[0].revents)
+            return 1;
+    }
 }
 
 void run_refuse(struct run *run, const char *name, const char *why)
@@ -296,7 +347,7 @@ static void summary(const struct run *run, const struct tm_counts *c)
     uint64_t bad = c->failed + c->quarantined + c->cancelled + run->refused;
     char ok[32], failed[32];
 
-    if (common->quiet || common->json || (!bad && !common->verbose))
+    if (common->quiet || common->json || run->on_result || (!bad && !common->verbose))
         return;
     fprintf(stderr, "tidemill: j%llu: %s ok, %s failed",
             (unsigned long long)tm_job_id(run->job), cli_count(c->ok, ok),
@@ -341,6 +392,8 @@ int run_end(struct run *run)
 {
     int code = finish(run);
 
+    if (run->on_end)
+        run->on_end(run->arg);
     progress_free(run->progress);
     interrupt_tm = NULL;
     if (run->job)

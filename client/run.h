@@ -13,9 +13,10 @@ struct run {
     struct tm_job *job;
     struct present present;
     unsigned follow_flags;
-    bool detach, draining;
+    bool detach, draining, over; /* over: the job ended before its inputs did */
     /* Instead of present_result, when set. */
     void (*on_result)(void *arg, const struct tm_result *r);
+    void (*on_end)(void *arg); /* before the cluster is closed; may be NULL */
     void *arg;
     uint64_t added, refused; /* refused: inputs that never became tasks */
     struct seen *seen;
@@ -30,11 +31,15 @@ int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec 
               const struct buf *key_text);
 /* Adds one input; prints results meanwhile. -1: the run is over, see run_end. */
 int run_add(struct run *run, const struct tm_input *in);
+/* Until a descriptor of inputs is readable; prints results meanwhile. -1: the run is
+ * over. */
+int run_await(struct run *run, int fd);
 /* An input that cannot become a task: printed, counted. */
 void run_refuse(struct run *run, const char *name, const char *why);
 /* Seals, prints what comes, says the summary, closes everything. The exit code. */
 int run_end(struct run *run);
-/* Follows a job that exists already; then run_end without sealing. */
-int run_attach(struct run *run, uint64_t job);
+/* From now on Ctrl-C and SIGTERM interrupt calls to tm instead of ending the process. */
+void run_catch_interrupts(struct tm *tm);
+bool run_interrupted(void);
 
 #endif

@@ -71,6 +71,8 @@ struct tm_open_options {
     const char *const *roots; /* embedded: NULL-ended, DIR[:ro]; NULL = "/" */
     uint32_t procs;       /* embedded: processes of the pool; 0 = what the cores allow */
     uint32_t coroutines;  /* embedded: transfers at once; 0 = the worker's default */
+    const char *scratch;  /* embedded: a file of the caller's that is removed at the end,
+                             also when the caller is killed; NULL = none */
     const void *identity; /* embedded: age identity file's bytes, handed over by fd */
     size_t identity_len;
     const char *name;             /* shown to operators; NULL = host and pid */

@@ -197,6 +197,18 @@ static int serve(const struct options *o, struct err *err)
     return rc;
 }
 
+/* What --help or --version asks for. */
+static void say(const struct options *o)
+{
+    if (o->version) {
+        printf("tidemill-coordinator %s\n", TM_VERSION);
+        return;
+    }
+    printf("usage: tidemill-coordinator --listen ENDPOINT --state DIR\n"
+           "       tidemill-coordinator check --state DIR\n\n");
+    opt_help(table, stdout);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const files[] = { "/etc/tidemill/coordinator.conf", NULL };
@@ -206,22 +218,17 @@ int main(int argc, char **argv)
     enum log_level level;
     struct err err = { 0 };
     size_t n_args = 0;
+    bool check;
     int rc;
 
     signal(SIGPIPE, SIG_IGN);
     crypto_init();
     rc = opt_parse(tables, &sources, argc, argv, &o, &args, &n_args, &err);
-    if (rc == 0 && o.help) {
-        printf("usage: tidemill-coordinator --listen ENDPOINT --state DIR\n"
-               "       tidemill-coordinator check --state DIR\n\n");
-        opt_help(table, stdout);
-        return 0;
+    if (rc == 0 && (o.help || o.version)) {
+        say(&o);
+        goto out;
     }
-    if (rc == 0 && o.version) {
-        printf("tidemill-coordinator %s\n", TM_VERSION);
-        return 0;
-    }
-    bool check = rc == 0 && n_args == 1 && strcmp(args[0], "check") == 0;
+    check = rc == 0 && n_args == 1 && strcmp(args[0], "check") == 0;
     if (check)
         rc = check_state(&o, &err);
     else if (rc == 0)
@@ -232,6 +239,7 @@ int main(int argc, char **argv)
         raise_descriptors();
         rc = serve(&o, &err);
     }
+out:
     free(args);
     opt_fini(tables, &o);
     return rc < 0 ? complain(&err) : rc;

@@ -175,7 +175,7 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
             sched_error(s, p->id, 2, 0, MSG_SUBMIT, err.text, err.hint);
             return;
         }
-        if (!job_placeable(s, j) && !TAILQ_EMPTY(&s->nodes)) {
+        if (!job_placeable(s, j) && !TAILQ_EMPTY(&s->nodes) && !node_awaited(s)) {
             sched_error(s, p->id, 10, 0, MSG_SUBMIT,
                         "cannot be placed: no node has an identity for these files",
                         "start a worker with --identity FILE");

@@ -6,7 +6,7 @@ set -euo pipefail
 
 wanted=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev
     libzmq3-dev libsodium-dev libmsgpack-dev libev-dev libsqlite3-dev libssl-dev
-    libcurl4-openssl-dev libc-ares-dev uthash-dev libcmocka-dev age python3)
+    libcurl4-openssl-dev zlib1g-dev libc-ares-dev uthash-dev libcmocka-dev age python3)
 case ${1:-} in
 build) ;;
 fuzz) wanted+=(clang libclang-rt-14-dev) ;;

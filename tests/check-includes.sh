@@ -48,5 +48,6 @@ only coordinator/store_sql.h 'sqlite3'
 within 'coordinator/store_[a-z]*\.c' 'coordinator/store_sql\.h'
 only worker/ops/evp.c 'openssl/'
 only worker/fetch_curl.c 'curl/'
+only worker/gunzip.c 'zlib'
 only worker/resolve.c 'ares'
 exit $bad

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "worker/fetch_curl.h"
+#include "worker/gunzip.h"
 
 struct fetch {
     struct engine *engine;
@@ -23,6 +24,8 @@ struct run {
     char *hosts;                            /* its line for CURLOPT_RESOLVE, or NULL */
     struct engine_url parts;
     struct transfer *t;
+    struct gunzip *gunzip; /* once a compressed body begins */
+    bool too_large;
     struct coro_task *task; /* who runs it */
     int rc;
 };
@@ -136,6 +139,29 @@ static int look_up(struct run *r)
     return 0;
 }
 
+/* What came, decoded, to the request's sink. */
+static int give(void *arg, struct span bytes, struct err *err)
+{
+    struct run *r = arg;
+    char text[32];
+
+    r->reply->bytes += (int64_t)bytes.len;
+    if (r->req->max_bytes && r->reply->bytes > r->req->max_bytes) {
+        r->too_large = true;
+        return err_set(err, 1, "larger than %s (--max-size)",
+                       fetch_size(text, r->req->max_bytes));
+    }
+    return r->req->sink ? r->req->sink(r->req->sink_arg, bytes, err) : 0;
+}
+
+/* The class of a failure that has its text already. */
+static int give_failed(struct run *r)
+{
+    if (r->too_large)
+        return end(r, FETCH_PERMANENT);
+    return end(r, coro_check() < 0 && errno == ECANCELED ? FETCH_CANCELLED : FETCH_SINK);
+}
+
 /* Hands over what came. */
 static int drain(struct run *r)
 {
@@ -146,13 +172,15 @@ static int drain(struct run *r)
     if (got.len == 0)
         return 0;
     t->filled = (struct buf)BUF_INIT;
-    r->reply->bytes += (int64_t)got.len;
-    if (r->req->sink)
-        rc = r->req->sink(r->req->sink_arg, buf_span(&got), r->err);
+    if (t->gzip && !r->gunzip)
+        r->gunzip = gunzip_new();
+    if (r->gunzip)
+        rc = gunzip_pass(r->gunzip, buf_span(&got), give, r, r->err);
+    else if (give(r, buf_span(&got), r->err) < 0)
+        rc = -2;
     buf_fini(&got);
     if (rc < 0)
-        return end(r,
-                   coro_check() < 0 && errno == ECANCELED ? FETCH_CANCELLED : FETCH_SINK);
+        return rc == -1 ? end(r, FETCH_PERMANENT) : give_failed(r);
     if (t->paused)
         coro_on_loop_stack(call_continue, r);
     return 0;
@@ -194,6 +222,10 @@ static int transfer(struct run *r)
     r->reply->retry_after_s = r->t->retry_after_s;
     if (r->t->class != FETCH_OK && !r->t->redirect_url)
         *r->err = r->t->err;
+    if (r->t->class == FETCH_OK && r->gunzip && !gunzip_ended(r->gunzip)) {
+        err_set(r->err, 1, "truncated: the body's compression ends early");
+        return end(r, FETCH_RETRYABLE);
+    }
     return end(r, r->t->class);
 }
 
@@ -215,6 +247,8 @@ static int hop(struct run *r)
         rc = 1;
     }
     coro_on_loop_stack(call_end, r);
+    gunzip_free(r->gunzip);
+    r->gunzip = NULL;
     return rc;
 }
 

@@ -4,6 +4,7 @@
 #include "worker/fetch_curl.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <curl/curl.h>
 #include <errno.h>
 #include <string.h>
@@ -46,7 +47,7 @@ const char *fetch_duration(char *text, int64_t ns)
     return text;
 }
 
-static const char *size_text(char *text, int64_t bytes)
+const char *fetch_size(char *text, int64_t bytes)
 {
     if (bytes % MIB == 0)
         snprintf(text, 32, "%lld MiB", (long long)(bytes / MIB));
@@ -91,7 +92,11 @@ static bool judge_own(struct transfer *t)
     char text[32];
     if (t->too_large) {
         t->class = FETCH_PERMANENT;
-        err_set(&t->err, 0, "larger than %s (--max-size)", size_text(text, t->max_bytes));
+        err_set(&t->err, 0, "larger than %s (--max-size)",
+                fetch_size(text, t->max_bytes));
+    } else if (t->unknown_encoding) {
+        fail(t, FETCH_PERMANENT,
+             "the body is compressed in a way that was not asked for");
     } else if (t->headers_too_large) {
         fail(t, FETCH_PERMANENT, "headers larger than 256 KiB");
     } else {
@@ -131,9 +136,6 @@ static void judge_code(struct transfer *t, CURLcode code)
         break;
     case CURLE_COULDNT_RESOLVE_HOST:
         fail(t, FETCH_RETRYABLE, "host not found");
-        break;
-    case CURLE_BAD_CONTENT_ENCODING:
-        fail(t, FETCH_PERMANENT, "the body's compression is not valid");
         break;
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_WEIRD_SERVER_REPLY:
@@ -323,12 +325,15 @@ static size_t on_body(char *data, size_t one, size_t len, void *arg)
     long status = 0;
     (void)one;
     curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
+    if (t->unknown_encoding)
+        return 0;
     if (status < 200 || status >= 300) {
         t->discarded += (int64_t)len;
         t->discarded_enough = t->discarded > DISCARD_MAX;
         return t->discarded_enough ? 0 : len;
     }
-    if (t->max_bytes && t->bytes + (int64_t)len > t->max_bytes) {
+    /* Of a compressed body the length that counts is known when it is decoded. */
+    if (t->max_bytes && !t->gzip && t->bytes + (int64_t)len > t->max_bytes) {
         t->too_large = true;
         return 0;
     }
@@ -344,11 +349,41 @@ static size_t on_body(char *data, size_t one, size_t len, void *arg)
     return len;
 }
 
+/* The value of a header line when it has this name, else NULL. */
+static const char *header_value(const char *line, size_t len, const char *name,
+                                size_t *ret_len)
+{
+    size_t n = strlen(name);
+    if (len <= n || line[n] != ':' || strncasecmp(line, name, n) != 0)
+        return NULL;
+    const char *at = line + n + 1, *end = line + len;
+    while (at < end && isspace((unsigned char)*at))
+        at++;
+    while (end > at && isspace((unsigned char)end[-1]))
+        end--;
+    *ret_len = (size_t)(end - at);
+    return at;
+}
+
+static void note_encoding(struct transfer *t, const char *line, size_t len)
+{
+    static const char *const known[] = { "gzip", "x-gzip", "identity", "" };
+    size_t n, i;
+    const char *value = header_value(line, len, "content-encoding", &n);
+    if (!value)
+        return;
+    for (i = 0; i < ARRAY_LEN(known); i++)
+        if (n == strlen(known[i]) && strncasecmp(value, known[i], n) == 0)
+            break;
+    t->gzip = i < 2;
+    t->unknown_encoding = i == ARRAY_LEN(known);
+}
+
 static size_t on_header(char *data, size_t one, size_t len, void *arg)
 {
     struct transfer *t = arg;
-    (void)data;
     (void)one;
+    note_encoding(t, data, len);
     t->progress_ns = clock_mono_ns();
     t->header_bytes += (int64_t)len;
     t->headers_too_large = t->header_bytes > HEADERS_MAX;
@@ -422,8 +457,6 @@ static void set_limits(CURL *easy, const struct transfer_spec *spec)
     curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
     /* 1.1: a paused HTTP/2 stream keeps up to its window in memory. */
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    /* Not br or zstd: one read of those may inflate a million times. */
-    curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
     curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, (long)NETWORK_READ_BYTES);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)MAX(spec->connect_timeout_ns / NS_PER_MS, 1));
@@ -448,6 +481,10 @@ struct transfer *transfer_new(struct engine *engine, const struct transfer_spec 
     t->connect_timeout_ns = spec->connect_timeout_ns;
     t->progress_ns = clock_mono_ns();
     set_limits(easy, spec);
+    /* Asked for, but not decoded by libcurl: see gunzip.h. */
+    t->headers = curl_slist_append(NULL, "Accept-Encoding: gzip");
+    CHECK(t->headers);
+    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, (struct curl_slist *)t->headers);
     curl_easy_setopt(easy, CURLOPT_URL, spec->url);
     curl_easy_setopt(easy, CURLOPT_RESOLVE, hosts);
     curl_easy_setopt(easy, CURLOPT_USERAGENT, spec->user_agent);
@@ -472,7 +509,10 @@ void transfer_continue(struct transfer *t)
         return;
     t->paused = false;
     t->progress_ns = clock_mono_ns();
-    curl_easy_pause(t->easy, CURLPAUSE_CONT); /* its failure comes as the result */
+    /* What our callback refuses here comes back here, and nowhere else. */
+    CURLcode code = curl_easy_pause(t->easy, CURLPAUSE_CONT);
+    if (code != CURLE_OK && !t->done)
+        finish(t, code);
 }
 
 bool transfer_connected(const struct transfer *t)
@@ -490,6 +530,7 @@ void transfer_free(struct transfer *t)
     t->multi->ntransfers--;
     curl_easy_cleanup(t->easy);
     curl_slist_free_all(t->hosts);
+    curl_slist_free_all(t->headers);
     buf_fini(&t->filled);
     free(t->redirect_url);
     free(t);

@@ -29,6 +29,7 @@ struct transfer {
     struct buf filled; /* at most FETCH_BUFFER_BYTES */
     bool paused;       /* the buffer was full: see transfer_continue */
     bool done;
+    bool gzip;           /* what is filled is compressed */
     int64_t progress_ns; /* when a byte came last */
     /* Once done: */
     enum fetch_class class;
@@ -38,10 +39,10 @@ struct transfer {
     char *redirect_url; /* owned; where the answer points, else NULL */
     /* The engine's own. */
     struct engine_multi *multi;
-    void *easy, *hosts;
+    void *easy, *hosts, *headers;
     struct coro_task *task;
     int64_t connect_timeout_ns, max_bytes, bytes, discarded, header_bytes, seen_bytes;
-    bool too_large, discarded_enough, headers_too_large;
+    bool too_large, unknown_encoding, discarded_enough, headers_too_large;
     char curl_text[256]; /* CURL_ERROR_SIZE */
 };
 
@@ -58,7 +59,8 @@ void transfer_continue(struct transfer *transfer);
 bool transfer_connected(const struct transfer *transfer);
 void transfer_free(struct transfer *transfer); /* takes NULL */
 
-/* "30 s", "250 ms"; text has 32 bytes. Returns text. */
+/* "30 s", "250 ms"; "64 KiB", "1000 bytes". text has 32 bytes. Returns text. */
+const char *fetch_size(char *text, int64_t bytes);
 const char *fetch_duration(char *text, int64_t ns);
 
 #endif

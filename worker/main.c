@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/opt.h"
 #include "worker/cores.h"
+#include "worker/litter.h"
 #include "worker/node.h"
 #include "worker/procpool.h"
 #include "worker/stream.h"
@@ -21,7 +22,8 @@ struct options {
     const char *join, *name, *spool, *loop, *log_level, *stream;
     struct opt_list roots, identities, recipients;
     int64_t procs, coroutines, threads, identity_fd, lifeline_fd;
-    bool armor, help, version;
+    struct opt_list scratch;
+    bool armor, ephemeral, sweep, help, version;
 };
 
 #define OFF(field) offsetof(struct options, field)
@@ -56,6 +58,12 @@ static const struct opt table[] = {
       "as --identity, from a descriptor" },
     { "lifeline-fd", 0, OPT_INT, OFF(lifeline_fd), "FD", "-1", -1, 1 << 20, NULL,
       "end when this descriptor is closed at its other end" },
+    { "ephemeral", 0, OPT_FLAG, OFF(ephemeral), NULL, NULL, 0, 0, NULL,
+      "its coordinator ends with it: leave nothing for later" },
+    { "scratch", 0, OPT_LIST, OFF(scratch), "FILE", NULL, 0, 0, NULL,
+      "remove this file at the end" },
+    { "sweep", 0, OPT_FLAG, OFF(sweep), NULL, NULL, 0, 0, NULL,
+      "no node: remove what killed ephemeral workers left behind" },
     { "help", 'h', OPT_FLAG, OFF(help), NULL, NULL, 0, 0, NULL, "this text" },
     { "version", 0, OPT_FLAG, OFF(version), NULL, NULL, 0, 0, NULL, "name and version" },
     { 0 },
@@ -80,6 +88,10 @@ static void on_lifeline(void *arg, int events)
 
 static int complain(const struct err *err)
 {
+    if (err->code == STREAM_FAILED) { /* the client's own line about its input */
+        fprintf(stderr, "tidemill: -: %s\n", err->text);
+        return err->code;
+    }
     fprintf(stderr, "tidemill-worker: error: %s\n", err->text);
     if (err->hint[0])
         fprintf(stderr, "  hint: %s\n", err->hint);
@@ -201,7 +213,8 @@ static int run_node(const struct options *o, struct err *err)
                                       (uint32_t)(o->procs ? o->procs : cores_usable()),
                                   .threads = (uint32_t)o->threads,
                                   .identity_fd = -1,
-                                  .spool_dir = o->spool };
+                                  .spool_dir = o->spool,
+                                  .ephemeral = o->ephemeral };
     AUTO_FREE const char **roots = xcalloc(o->roots.n + 1, sizeof(*roots));
     AUTO_BUF text = BUF_INIT, recipients = BUF_INIT;
     struct age_identities *ids = NULL;
@@ -229,9 +242,22 @@ static int run_node(const struct options *o, struct err *err)
         memcpy(roots, o->roots.items, o->roots.n * sizeof(*roots));
     config.roots = roots;
     rc = serve(o, &config, err);
+    for (size_t i = 0; i < o->scratch.n; i++)
+        unlink(o->scratch.items[i]);
     if (config.identity_fd >= 0)
         close(config.identity_fd);
     return rc;
+}
+
+static int run_sweep(const struct options *o, struct err *err)
+{
+    struct litter *l;
+
+    if (litter_new(o->spool, NULL, &l, err) < 0)
+        return -1;
+    litter_sweep(l);
+    litter_free(l, false);
+    return 0;
 }
 
 static int run_stream(const struct options *o, struct err *err)
@@ -255,6 +281,17 @@ static int run_stream(const struct options *o, struct err *err)
     return rc;
 }
 
+/* What --help or --version asks for. */
+static void say(const struct options *o)
+{
+    if (o->version) {
+        printf("tidemill-worker %s\n", TM_VERSION);
+        return;
+    }
+    printf("usage: tidemill-worker --join ENDPOINT [--root DIR]...\n\n");
+    opt_help(table, stdout);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const files[] = { "/etc/tidemill/worker.conf", NULL };
@@ -271,22 +308,20 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     crypto_init();
     rc = opt_parse(tables, &sources, argc, argv, &o, &args, &n_args, &err);
-    if (rc == 0 && o.help) {
-        printf("usage: tidemill-worker --join ENDPOINT [--root DIR]...\n\n");
-        opt_help(table, stdout);
-        return 0;
-    }
-    if (rc == 0 && o.version) {
-        printf("tidemill-worker %s\n", TM_VERSION);
-        return 0;
+    if (rc == 0 && (o.help || o.version)) {
+        say(&o);
+        goto out;
     }
     if (rc == 0 && n_args)
         rc = err_set(&err, 2, "unexpected argument '%s'", args[0]);
     if (rc == 0) {
         log_level_parse(o.log_level, &level);
         log_init("tidemill-worker", level);
-        rc = o.stream ? run_stream(&o, &err) : run_node(&o, &err);
+        rc = o.stream  ? run_stream(&o, &err)
+             : o.sweep ? run_sweep(&o, &err)
+                       : run_node(&o, &err);
     }
+out:
     free(args);
     opt_fini(tables, &o);
     return rc < 0 ? complain(&err) : 0;

@@ -19,34 +19,6 @@ enum {
 
 /* ---- leases ---- */
 
-struct node_lease *lease_find(struct node *n, uint64_t id)
-{
-    struct node_lease *l;
-
-    HASH_FIND(hh, n->leases, &id, sizeof(id), l);
-    return l;
-}
-
-void lease_unref(struct node_lease *l)
-{
-    if (--l->refs)
-        return;
-    free(l->tasks);
-    free(l->ranges);
-    free(l->body);
-    free(l);
-}
-
-struct span lease_input(const struct node_lease *l, uint32_t index)
-{
-    return span_of(l->body + l->offsets[index], l->lens[index]);
-}
-
-struct files_attempt lease_attempt(const struct node_lease *l, uint32_t index)
-{
-    return (struct files_attempt){ l->epoch.counter, l->id, l->tasks[index] };
-}
-
 /* All its results are in batches: it is no longer under way. */
 static void lease_ended(struct node_lease *l)
 {
@@ -54,44 +26,12 @@ static void lease_ended(struct node_lease *l)
     lease_unref(l);
 }
 
-struct node_lease *lease_new(struct node *n, struct node_job *job, const struct msg *m)
-{
-    const struct msg_lease *w = &m->lease;
-    struct node_lease *l = xcalloc(1, sizeof(*l));
-    uint32_t at = 0;
-
-    l->id = w->lease;
-    l->node = n;
-    l->job = job;
-    l->epoch = n->epoch;
-    l->chunk = w->chunk;
-    l->n = l->left = w->n_lens;
-    l->refs = 1;
-    l->task_timeout_ns = w->task_timeout_ns;
-    memcpy(l->digest, w->digest, sizeof(l->digest));
-    l->tasks = xcalloc(l->n + 1, 3 * sizeof(uint32_t));
-    l->lens = l->tasks + l->n;
-    l->offsets = l->lens + l->n;
-    l->n_ranges = w->n_ranges;
-    l->ranges = xcalloc(l->n_ranges + 1, sizeof(*l->ranges));
-    memcpy(l->ranges, w->ranges, l->n_ranges * sizeof(*l->ranges));
-    for (uint32_t r = 0; r < w->n_ranges; r++)
-        for (uint32_t i = 0; i < w->ranges[r].count; i++)
-            l->tasks[at++] = w->ranges[r].first + i;
-    memcpy(l->lens, w->lens, l->n * sizeof(uint32_t));
-    for (uint32_t i = 0; i < l->n; i++)
-        l->offsets[i + 1] = l->offsets[i] + l->lens[i];
-    l->body = (uint8_t *)span_dup(m->body); /* which may be NULL: inputs of 0 bytes */
-    HASH_ADD(hh, n->leases, id, sizeof(l->id), l);
-    return l;
-}
-
 /* False: no mill takes it now. */
 static bool start_cpu(struct node_lease *l)
 {
     struct procpool_run run = { .id = l->id,
                                 .spec_id = l->job->id,
-                                .epoch = l->epoch.counter,
+                                .epoch = l->attempt_epoch,
                                 .lease = l->id,
                                 .n = l->n,
                                 .tasks = l->tasks,
@@ -127,31 +67,6 @@ void node_start_waiting(struct node *n)
         }
         lease_unref(l);
     }
-}
-
-struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *err)
-{
-    struct node_job *j;
-
-    HASH_FIND(hh, n->jobs, &m->job, sizeof(m->job), j);
-    if (j)
-        return j;
-    if (m->spec.len == 0) {
-        err_set(err, 1, "lease of job %llu without its spec", (unsigned long long)m->job);
-        return NULL;
-    }
-    j = xcalloc(1, sizeof(*j));
-    j->id = m->job;
-    j->bytes = xmalloc(m->spec.len);
-    memcpy(j->bytes, m->spec.data, m->spec.len);
-    if (spec_unpack(span_of(j->bytes, m->spec.len), &j->spec, err) < 0) {
-        free(j->bytes);
-        free(j);
-        return NULL;
-    }
-    HASH_ADD(hh, n->jobs, id, sizeof(j->id), j);
-    procpool_spec(n->pool, j->id, m->spec);
-    return j;
 }
 
 static void say(struct node *n, struct msg *m)
@@ -193,6 +108,8 @@ static void on_lease(struct node *n, const struct msg *m)
     }
     FAILPOINT("lease_taken");
     l = lease_new(n, j, m);
+    lease_note(l);
+    litter_flush(n->litter);
     TAILQ_INSERT_TAIL(&n->waiting, l, wait_node);
     l->waiting = true;
     node_start_waiting(n);
@@ -368,6 +285,8 @@ static void on_welcome(struct node *n, const struct msg *m)
     n->silence_ns = MAX(1000u, w->silence_ms) * NS_PER_MS;
     n->welcomed = true;
     n->refused_ns = 0;
+    if (!n->welcomed_ns)
+        n->welcomed_ns = loop_now_ns(n->loop);
     log_info("joined", "coordinator=%s epoch=%llu", n->config.join,
              (unsigned long long)n->epoch.counter);
     batch_resend(n);
@@ -523,6 +442,7 @@ static void on_flush(void *arg)
 
     loop_timer_arm(n->flush, BATCH_NS);
     batch_flush_due(n, false);
+    journal_tend(n);
 }
 
 /* ---- life ---- */
@@ -547,6 +467,7 @@ int node_new(struct loop *loop, const struct node_config *config, struct node **
     crypto_random(n->nonce, sizeof(n->nonce));
     while (config->roots[n_roots])
         n_roots++;
+    journal_open(n);
     /* Processes first: none of them shall see sockets or threads of ours. */
     if (files_roots_new(config->roots, n_roots, &n->roots, err) < 0 ||
         procpool_new(loop, &pool, &pool_events, n, &n->pool, err) < 0 ||
@@ -616,13 +537,17 @@ void node_free(struct node *n)
     struct node_lease *l, *ltmp;
     struct node_job *j, *jtmp;
     struct batch *b;
+    bool keep;
 
     if (!n)
         return;
     n->left = true;
     procpool_free(n->pool);
+    n->pool = NULL; /* coroutines find it gone */
     io_free(n);
     threadpool_free(n->threads); /* what it has begun is finished, then told */
+    keep = n->roots && batch_discard_all(n);
+    litter_free(n->litter, keep);
     while ((b = TAILQ_FIRST(&n->batches)))
         batch_free(b);
     HASH_ITER (hh, n->leases, l, ltmp)

@@ -14,6 +14,7 @@ struct node_config {
     int identity_fd;        /* age identities, read by the mills; -1 = none */
     struct span recipients; /* of these identities, '\n' between: said in Hello (R18) */
     const char *spool_dir;  /* for fetched bodies that are too large for memory */
+    bool ephemeral;         /* its coordinator ends with it: nothing is left for later */
 };
 
 struct node;

@@ -76,6 +76,7 @@ void batch_add(struct node_lease *l, uint32_t index, enum task_status status,
         b = batch_of(l);
     }
     add(b, index, status, value);
+    l->batched[index] = true;
     l->left--;
     if (l->left == 0) {
         b->last = true;
@@ -193,6 +194,8 @@ static void send_done(struct batch *b)
     };
     memcpy(m.done.digest, l->digest, sizeof(l->digest));
     b->state = BATCH_SENT;
+    log_debug("done", "lease=%llu tasks=%u last=%d", (unsigned long long)l->id, b->n,
+              b->last);
     FAILPOINT("done_send_before");
     link_send(l->node->link, 0, &m);
     FAILPOINT("done_send_after");
@@ -254,16 +257,43 @@ void batch_resend(struct node *n)
 
 /* ---- Committed, Published ---- */
 
-void batch_discard(struct node_lease *l, uint32_t index, enum task_status status)
+void attempt_discard(struct node_lease *l, uint32_t index)
 {
     struct files_attempt attempt = lease_attempt(l, index);
     struct task_input in;
 
-    /* Who failed has left nothing behind. */
-    if (status != TASK_FAILED && status != TASK_RETRYABLE &&
-        l->job->spec.sink == SINK_FILE &&
+    if (l->job->spec.sink == SINK_FILE &&
         input_unpack(lease_input(l, index), &in, NULL) == 0)
         files_discard(l->node->roots, in.out, &attempt);
+}
+
+void batch_discard(struct node_lease *l, uint32_t index, enum task_status status)
+{
+    if (status != TASK_FAILED && status != TASK_RETRYABLE) /* they left nothing behind */
+        attempt_discard(l, index);
+}
+
+bool batch_discard_all(struct node *n)
+{
+    struct node_lease *l;
+    struct batch *b;
+    bool kept = false;
+
+    for (l = n->leases; l; l = l->hh.next)
+        for (uint32_t i = 0; i < l->n; i++)
+            if (!l->batched[i])
+                attempt_discard(l, i);
+    TAILQ_FOREACH (b, &n->batches, node_entry) {
+        bool said = b->files && b->state != BATCH_FILLING && b->state != BATCH_SYNCING;
+        if (said && !n->config.ephemeral) {
+            kept = true; /* it may be recorded already */
+            continue;
+        }
+        for (uint32_t i = 0; i < b->n; i++)
+            batch_discard(b->lease, numbers(&b->indexes)[i],
+                          (enum task_status)b->statuses.data[i]);
+    }
+    return kept;
 }
 
 void batch_say_published(struct batch *b)
@@ -411,10 +441,17 @@ void batch_republish(struct node *n, const struct msg *m)
             return; /* it is known here, and on its way */
     l = lease_new(n, j, m);
     l->epoch.counter = m->lease.attempt_epoch;
+    lease_note(l);
+    litter_flush(n->litter);
+    for (uint32_t i = 0; i < l->n && !n->sweeping; i++)
+        litter_keep(n->litter, l->attempt_epoch, l->id, l->tasks[i]);
     b = batch_of(l);
+    b->files = true;
     l->filling = NULL;
-    for (uint32_t i = 0; i < l->n; i++)
+    for (uint32_t i = 0; i < l->n; i++) {
         add(b, i, TASK_OK, SPAN_NONE);
+        l->batched[i] = true;
+    }
     HASH_DEL(n->leases, l);
     lease_unref(l);
     publish(b);

@@ -183,6 +183,10 @@ static int mill_submit(struct io_task *t, const struct procpool_run *run)
 
     TAILQ_INSERT_TAIL(&n->mill_waiting, t, waiting_node);
     for (;;) {
+        if (!n->pool) { /* the node ends */
+            rc = -1;
+            break;
+        }
         /* First come, first served. */
         if (TAILQ_FIRST(&n->mill_waiting) == t) {
             rc = procpool_submit(n->pool, run);
@@ -205,7 +209,7 @@ static int mill(struct io_task *t)
     struct node *n = l->node;
     struct procpool_run run = { .id = t->run = ++n->next_run,
                                 .spec_id = l->job->id,
-                                .epoch = l->epoch.counter,
+                                .epoch = l->attempt_epoch,
                                 .lease = l->id,
                                 .n = 1,
                                 .tasks = &l->tasks[t->index],
@@ -224,7 +228,7 @@ static int mill(struct io_task *t)
     } else {
         while (!t->answered && rc == 0)
             rc = coro_wait(-1);
-        if (!t->answered) {
+        if (!t->answered && n->pool) {
             procpool_cancel(n->pool, t->run);
             coro_shield(true); /* its file, if any, must be known to be gone */
             while (!t->answered && coro_wait(-1) == 0)

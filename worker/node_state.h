@@ -1,6 +1,8 @@
 /* What the node's files share, and nobody else:
  *   node.c        session: Hello, Beat, Lease, Revoke
  *   node_batch.c  results on their way: batches, Done, Committed, files, Published
+ *   node_lease.c  leases, and the jobs they are of
+ *   node_journal.c  which temporaries there may be, for after a kill
  *   node_io.c     tasks that fetch: a coroutine each */
 #ifndef WORKER_NODE_STATE_H
 #define WORKER_NODE_STATE_H
@@ -9,6 +11,7 @@
 #include "proto/pack.h"
 #include "worker/coropool.h"
 #include "worker/node.h"
+#include "worker/litter.h"
 #include "worker/ops/files.h"
 #include "worker/procpool.h"
 #include "worker/threadpool.h"
@@ -38,6 +41,7 @@ struct node_lease {
     struct node *node;
     struct node_job *job;
     struct epoch epoch;      /* in which it was given */
+    uint64_t attempt_epoch;  /* as in the names of its files: with node->place */
     uint32_t chunk, n, left; /* left: tasks whose result is not in a batch yet */
     struct range *ranges;    /* its tasks, as they were given */
     uint32_t n_ranges;
@@ -45,6 +49,7 @@ struct node_lease {
     uint8_t digest[WIRE_DIGEST_BYTES];
     int64_t task_timeout_ns;
     uint32_t *tasks, *lens, *offsets;
+    bool *batched; /* by index: its result is in a batch */
     uint8_t *body;
     uint32_t refs;         /* itself while it is under way, and its batches */
     bool waiting, revoked; /* waiting: in node->waiting */
@@ -91,10 +96,14 @@ struct node {
     struct resolve *resolve;
     struct fetch *fetch;
     struct files_roots *roots;
+    uint64_t
+        place; /* says which coordinator and node: two private clusters number alike */
+    struct litter *litter;         /* NULL: no journal can be kept */
+    int64_t welcomed_ns, sweep_ns; /* 0: not yet */
     uint8_t nonce[16];
     struct epoch epoch; /* counter 0: none seen yet */
     uint64_t session, hellos;
-    bool welcomed, stopping, left, draining;
+    bool welcomed, stopping, left, draining, sweeping, sweep_again, swept;
     int64_t heard_ns, silence_ns, beat_ns;
     int64_t refused_ns; /* since when its name is said to be taken; 0 = it is not */
     struct loop_timer *beat, *flush;
@@ -110,7 +119,7 @@ struct node {
     struct err failure;
 };
 
-/* node.c */
+/* node_lease.c */
 struct node_lease *lease_find(struct node *n, uint64_t id);
 struct node_lease *lease_new(struct node *n, struct node_job *job, const struct msg *m);
 void lease_unref(struct node_lease *l);
@@ -118,6 +127,8 @@ void lease_unref(struct node_lease *l);
 struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *err);
 struct span lease_input(const struct node_lease *l, uint32_t index);
 struct files_attempt lease_attempt(const struct node_lease *l, uint32_t index);
+
+/* node.c */
 void node_start_waiting(struct node *n);
 void node_leave(struct node *n); /* says so, and ends */
 /* One task of a lease has ended; the lease may be gone after it. */
@@ -129,6 +140,8 @@ void batch_add(struct node_lease *l, uint32_t index, enum task_status status,
                struct span value);
 void batch_error(struct node_lease *l, uint32_t index, enum task_status status,
                  const char *why);
+/* Removes the temporary of a task of the lease, if there is one. */
+void attempt_discard(struct node_lease *l, uint32_t index);
 /* A result that does not count: its file goes. */
 void batch_discard(struct node_lease *l, uint32_t index, enum task_status status);
 /* Files won in an earlier life of this node (Lease with publish). */
@@ -138,6 +151,15 @@ void batch_committed(struct node *n, const struct msg_committed *m);
 void batch_resend(struct node *n);
 void batch_say_published(struct batch *b);
 void batch_free(struct batch *b);
+/* The node ends: temporaries of results that nobody will ask for any more go. True: some
+ * stay, because the coordinator may want them published. */
+bool batch_discard_all(struct node *n);
+
+/* node_journal.c */
+void journal_open(struct node *n);
+/* Where a lease will make files is on disk before it makes one: then litter_flush. */
+void lease_note(const struct node_lease *l);
+void journal_tend(struct node *n); /* now and then */
 
 /* node_io.c */
 int io_new(struct node *n, struct err *err);

@@ -329,7 +329,8 @@ static int wait_answer(struct name_entry *entry, int64_t timeout_ns)
     int rc = 0, saved = 0;
     LIST_INSERT_HEAD(&entry->waiters, &waiter, waiter_node);
     while (entry->asking && rc == 0) {
-        rc = coro_wait(timeout_ns < 0 ? -1 : MAX(until - clock_mono_ns(), 0));
+        int64_t left = until - clock_mono_ns();
+        rc = coro_wait(timeout_ns < 0 ? -1 : MAX(left, 0));
         saved = errno;
     }
     LIST_REMOVE(&waiter, waiter_node);

@@ -9,6 +9,11 @@ static int write_out(struct buf *out, struct err *err)
 {
     size_t at = 0;
 
+    if (isatty(STDOUT_FILENO) && !span_is_text(buf_span(out))) {
+        err_set(err, 2, "refusing to write binary to a terminal");
+        return err_hint(err, "redirect it, or --output FILE");
+    }
+
     while (at < out->len) {
         ssize_t n = write(STDOUT_FILENO, out->data + at, out->len - at);
         if (n < 0 && errno == EINTR)
@@ -21,6 +26,13 @@ static int write_out(struct buf *out, struct err *err)
     return 0;
 }
 
+/* What is wrong with the input itself: exit code 3, as of any other input. */
+static int input_failed(struct err *err)
+{
+    err->code = STREAM_FAILED;
+    return -1;
+}
+
 static ssize_t read_in(uint8_t *to, struct err *err)
 {
     ssize_t n;
@@ -28,8 +40,10 @@ static ssize_t read_in(uint8_t *to, struct err *err)
     do
         n = read(STDIN_FILENO, to, STREAM_READ);
     while (n < 0 && errno == EINTR);
-    if (n < 0)
-        err_sys(err, 1, "cannot read standard input");
+    if (n < 0) {
+        err_sys(err, 1, "cannot be read");
+        input_failed(err);
+    }
     return n;
 }
 
@@ -61,12 +75,15 @@ int stream_decrypt(const struct age_identities *ids, struct err *err)
     int rc = 0;
 
     while (rc == 0 && (got = read_in(in, err)) != 0) {
-        rc = got < 0 ? -1 : age_dec_update(d, span_of(in, (size_t)got), &out, err);
+        if (got < 0)
+            rc = -1;
+        else if (age_dec_update(d, span_of(in, (size_t)got), &out, err) < 0)
+            rc = input_failed(err);
         if (write_out(&out, rc < 0 ? NULL : err) < 0)
             rc = -1;
     }
-    if (rc == 0)
-        rc = age_dec_end(d, &out, err);
+    if (rc == 0 && age_dec_end(d, &out, err) < 0)
+        rc = input_failed(err);
     if (rc == 0)
         rc = write_out(&out, err);
     age_dec_free(d);

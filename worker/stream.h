@@ -5,6 +5,9 @@
 
 #include "worker/ops/age.h"
 
+/* err code of what is wrong with the input: a task that failed. */
+enum { STREAM_FAILED = 3 };
+
 int stream_encrypt(const struct span *recipients, size_t n, bool armor, struct err *err);
 /* Writes authentic chunks as they come; -1 says that what came out is not whole. */
 int stream_decrypt(const struct age_identities *ids, struct err *err);

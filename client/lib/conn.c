@@ -117,8 +117,10 @@ static void pump(struct conn *c)
     int64_t next_ns = INT64_MAX;
     TAILQ_FOREACH (job, &c->filling, filling_node)
         next_ns = MIN(next_ns, job->flush_at_ns);
-    if (next_ns != INT64_MAX && !loop_timer_armed(c->flush))
-        loop_timer_arm(c->flush, MAX(next_ns - clock_mono_ns(), 0));
+    if (next_ns != INT64_MAX && !loop_timer_armed(c->flush)) {
+        int64_t left_ns = next_ns - clock_mono_ns();
+        loop_timer_arm(c->flush, MAX(left_ns, 0));
+    }
     if (c->state != CONN_UP)
         return;
     bool full = query_send_all(c) < 0;

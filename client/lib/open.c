@@ -16,6 +16,7 @@ static int start_pair(struct conn *c, const struct tm_open_options *o, struct er
         .roots = o->roots,
         .procs = o->procs,
         .coroutines = o->coroutines,
+        .scratch = o->scratch,
         .identity = o->identity,
         .identity_len = o->identity_len,
         .quiet = true,

@@ -25,6 +25,8 @@ struct pair {
     char *endpoint;
     struct child coordinator, worker;
     int coordinator_log, worker_log; /* -1: shown */
+    char *worker_path;
+    bool ephemeral;
 };
 
 /* ---- what they say ---- */
@@ -195,6 +197,12 @@ static int start_worker(struct pair *p, struct start *s, struct err *err)
         args_add(&args, "--coroutines");
         args_add(&args, "%u", o->coroutines);
     }
+    if (!o->state_dir)
+        args_add(&args, "--ephemeral");
+    if (o->scratch) {
+        args_add(&args, "--scratch");
+        args_add(&args, "%s", o->scratch);
+    }
     if (s->identity >= 0) {
         args_add(&args, "--identity-fd");
         args_add(&args, "%d", s->identity);
@@ -274,6 +282,8 @@ int pair_start(const struct pair_options *opts, struct pair **ret, struct err *e
         rc = start_worker(p, &s, err);
     if (rc == 0 && !in_turn)
         rc = await_ready(p, &s, err);
+    p->ephemeral = !opts->state_dir;
+    p->worker_path = s.worker_path ? xstrdup(s.worker_path) : NULL;
     start_fini(&s);
     if (rc < 0) {
         pair_free(p, 0);
@@ -281,6 +291,23 @@ int pair_start(const struct pair_options *opts, struct pair **ret, struct err *e
     }
     *ret = p;
     return 0;
+}
+
+/* A worker that was killed could not remove its unfinished files. With a kept state the
+ * next worker does, which may have to publish some of them. */
+static void sweep(struct pair *p)
+{
+    struct args args = { NULL, 0 };
+    struct spawn_fds fds = { NULL, 0, p->worker_log };
+    struct child c = CHILD_NONE;
+
+    if (!p->ephemeral || p->worker.status == 0 || !p->worker_path)
+        return;
+    args_add(&args, "%s", p->worker_path);
+    args_add(&args, "--sweep");
+    if (spawn_start("tidemill-worker", p->worker_path, &args, &fds, &c, NULL) == 0)
+        spawn_end(&c);
+    args_fini(&args);
 }
 
 void pair_free(struct pair *p, int signo)
@@ -293,12 +320,14 @@ void pair_free(struct pair *p, int signo)
         spawn_let_go(both[i], signo);
     for (size_t i = 0; i < ARRAY_LEN(both); i++)
         spawn_end(both[i]);
+    sweep(p);
     if (p->dir)
         nftw(p->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS | FTW_MOUNT);
     if (p->coordinator_log >= 0)
         close(p->coordinator_log);
     if (p->worker_log >= 0)
         close(p->worker_log);
+    free(p->worker_path);
     free(p->dir);
     free(p->endpoint);
     free(p);

@@ -15,6 +15,7 @@ struct pair_options {
     const char *state_dir;    /* NULL: private, nothing is kept */
     const char *const *roots; /* NULL-ended; NULL = "/" */
     uint32_t procs, coroutines;
+    const char *scratch; /* a file to be removed at the end; NULL = none */
     const void *identity;
     size_t identity_len;
     bool quiet; /* their stderr is kept for messages, not shown */

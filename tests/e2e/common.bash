@@ -44,6 +44,7 @@ children() { pgrep -P "$1" ${2:+-f "$2"} || true; }
 
 # A coordinator and a worker of this test's own user directory.
 start_up() {
+    rm -f "$T/up.out" "$T/up.err" # of an earlier one
     tidemill up --state "$T/state" "$@" >"$T/up.out" 2>"$T/up.err" 3>&- &
     UP=$!
     PIDS+=("$UP")
@@ -103,14 +104,18 @@ make_tree() {
     printf 'raw' >tree/$'bad\xff\xfeutf8'
 }
 
-# nginx on a loopback port, serving $T/www; sets PORT.
+# nginx on a loopback port, serving $T/www; sets PORT. With a tls.crt and tls.key also
+# over TLS on TLS_PORT.
 start_nginx() {
     mkdir -p www ngx
     local user=''
     [ "$(id -u)" -ne 0 ] || user='user root;' # else its workers could not enter $T
-    local port try
+    local port try tls=''
     for try in 1 2 3 4 5 6 7 8; do
         port=$((20000 + RANDOM % 20000))
+        [ ! -e tls.crt ] || tls="server { listen 127.0.0.1:$((port + 1)) ssl;
+            listen 127.0.0.2:$((port + 1)) ssl; root $T/www;
+            ssl_certificate $T/tls.crt; ssl_certificate_key $T/tls.key; }"
         cat >ngx/nginx.conf <<CONF
 daemon off; $user worker_processes 1; pid $T/ngx/pid; error_log $T/ngx/error.log;
 events { worker_connections 1024; }
@@ -124,13 +129,14 @@ http {
         location /moved { return 301 /small; }
         location /zip/ { gzip on; gzip_min_length 1; gzip_types *; }
     }
+    $tls
 }
 CONF
         nginx -c "$T/ngx/nginx.conf" -p "$T/ngx" 2>/dev/null 3>&- &
         local pid=$!
         if until_ok_or_gone "$pid" "$port"; then
             PIDS+=("$pid")
-            PORT=$port
+            PORT=$port TLS_PORT=$((port + 1))
             return 0
         fi
     done
@@ -144,3 +150,24 @@ until_ok_or_gone() {
     done
     return 1
 }
+
+# A server that misbehaves (badserver.py); sets BAD_PORT. Requests are in server.log.
+start_bad_server() {
+    python3 "$BATS_TEST_DIRNAME/badserver.py" server.log >bad_port 2>/dev/null 3>&- &
+    PIDS+=("$!")
+    until_ok grep -q . bad_port
+    BAD_PORT=$(cat bad_port)
+}
+
+# Temporaries of outputs, below the directories given.
+temporaries() { find "$@" -name '.*.tm-*'; }
+no_temporaries() { [ -z "$(temporaries "$@")" ]; }
+some_temporaries() { [ -n "$(temporaries "$@")" ]; }
+
+many() {
+    mkdir -p many
+    (cd many && seq "$1" | split -l 1 -a 5 -d - f)
+}
+
+# Long enough to be killed in: sparse, so that it costs no disk.
+large() { truncate -s 800M large; }

@@ -70,9 +70,9 @@ teardown() { common_teardown; }
     tidemill encrypt -r "$R" - <f | age -d -i id | cmp - f
     age -r "$R" f | tidemill decrypt -i id - | cmp - f
     echo garbage >g
-    run -1 --separate-stderr tidemill decrypt -i id - <g
+    run -3 --separate-stderr tidemill decrypt -i id - <g
     [ -z "$output" ]
-    grep -q 'not an age file' <<<"$stderr"
+    grep -q '^tidemill: -: not an age file' <<<"$stderr"
 }
 
 @test "damaged files are named, leave no output, and the others go on" {

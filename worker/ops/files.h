@@ -21,7 +21,7 @@ void files_roots_free(struct files_roots *roots); /* takes NULL */
 /* One attempt at one task: (epoch, lease) is unique for ever, so a stale attempt's file
  * is never taken for another's (R4, R8). */
 struct files_attempt {
-    uint64_t epoch; /* counter */
+    uint64_t epoch; /* counter, and whose it is */
     uint64_t lease;
     uint32_t task;
 };
