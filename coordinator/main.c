@@ -9,11 +9,11 @@
 #include "base/log.h"
 #include "base/opt.h"
 #include "coordinator/coord.h"
-#include "coordinator/store_check.h"
+#include "coordinator/store_move.h"
 
 struct options {
     struct opt_list listen;
-    const char *state, *durability, *log_level;
+    const char *state, *to, *durability, *log_level;
     int64_t silence_ns, keep_ns, reserve_bytes, lifeline_fd, ready_fd;
     bool ephemeral, help, version;
 };
@@ -24,6 +24,8 @@ static const struct opt table[] = {
       "ipc:///path or tcp://127.0.0.1:PORT; repeatable" },
     { "state", 0, OPT_STR, OFF(state), "DIR", NULL, 0, 0, NULL,
       "directory that keeps jobs and results" },
+    { "to", 0, OPT_STR, OFF(to), "DIR", NULL, 0, 0, NULL,
+      "move: the directory the state goes to; empty or not there" },
     { "durability", 0, OPT_CHOICE, OFF(durability), "LEVEL", "full", 0, 0,
       "full|normal|none", "full survives power loss, normal kill -9" },
     { "keep", 0, OPT_DURATION, OFF(keep_ns), "TIME", "0s", 0, 0, NULL,
@@ -72,18 +74,21 @@ static int complain(const struct err *err)
     return err->code ? err->code : 1;
 }
 
+static void say_totals(const struct check_totals *t)
+{
+    printf("%llu jobs, %llu tasks in %llu chunks, %llu records: ",
+           (unsigned long long)t->jobs, (unsigned long long)t->tasks,
+           (unsigned long long)t->chunks, (unsigned long long)t->records);
+}
+
 /* tidemill-coordinator check --state DIR: 0 = whole, 1 = damaged. */
 static int check_state(const struct options *o, struct err *err)
 {
     struct check_totals t;
 
-    if (!o->state)
-        return err_set(err, 2, "no --state DIR");
     if (store_check(o->state, stdout, &t, err) < 0)
         return -1;
-    printf("%llu jobs, %llu tasks in %llu chunks, %llu records: ",
-           (unsigned long long)t.jobs, (unsigned long long)t.tasks,
-           (unsigned long long)t.chunks, (unsigned long long)t.records);
+    say_totals(&t);
     if (t.findings == 0)
         printf("no damage\n");
     else
@@ -93,12 +98,48 @@ static int check_state(const struct options *o, struct err *err)
     return t.findings ? 1 : 0;
 }
 
-static int check_options(const struct options *o, size_t n_args, const char **args,
-                         struct err *err)
+/* tidemill-coordinator move --state OLD --to NEW */
+static int move_state(const struct options *o, struct err *err)
 {
-    if (n_args)
+    struct check_totals t;
+
+    if (!o->to)
+        return err_set(err, 2, "no --to DIR");
+    if (store_move(o->state, o->to, stdout, &t, err) < 0) {
+        fflush(stdout); /* what was found comes before the error */
+        return -1;
+    }
+    say_totals(&t);
+    printf("moved to %s\n", o->to);
+    if (fflush(stdout) != 0)
+        return err_sys(err, 1, "cannot write to standard output");
+    return 0;
+}
+
+/* What is done instead of serving; the result is the exit code. */
+static const struct subcommand {
+    const char *name;
+    int (*run)(const struct options *o, struct err *err);
+} subcommands[] = { { "check", check_state }, { "move", move_state } };
+
+static const struct subcommand *subcommand_of(size_t n_args, const char **args)
+{
+    for (size_t i = 0; n_args == 1 && i < ARRAY_LEN(subcommands); i++)
+        if (strcmp(args[0], subcommands[i].name) == 0)
+            return &subcommands[i];
+    return NULL;
+}
+
+static int check_options(const struct options *o, const struct subcommand *sub,
+                         size_t n_args, const char **args, struct err *err)
+{
+    if (n_args && !sub)
         return err_set(err, 2, "unexpected argument '%s'", args[0]);
-    if (o->listen.n == 0) {
+    if (o->to && !(sub && sub->run == move_state)) {
+        err_set(err, 2, "--to without 'move'");
+        return err_hint(err, "tidemill-coordinator move --state OLD --to NEW");
+    }
+    if (!sub && o->listen.n == 0) {
         err_set(err, 2, "no --listen ENDPOINT");
         return err_hint(err, "for example --listen tcp://127.0.0.1:7600");
     }
@@ -205,8 +246,29 @@ static void say(const struct options *o)
         return;
     }
     printf("usage: tidemill-coordinator --listen ENDPOINT --state DIR\n"
-           "       tidemill-coordinator check --state DIR\n\n");
+           "       tidemill-coordinator check --state DIR\n"
+           "       tidemill-coordinator move --state OLD --to NEW\n\n");
     opt_help(table, stdout);
+}
+
+/* What the options ask for; the exit code, or -1. */
+static int act(const struct options *o, size_t n_args, const char **args, struct err *err)
+{
+    const struct subcommand *sub = subcommand_of(n_args, args);
+    enum log_level level;
+
+    if (o->help || o->version) {
+        say(o);
+        return 0;
+    }
+    if (check_options(o, sub, n_args, args, err) < 0)
+        return -1;
+    if (sub)
+        return sub->run(o, err);
+    log_level_parse(o->log_level, &level);
+    log_init("tidemill-coordinator", level);
+    raise_descriptors();
+    return serve(o, err);
 }
 
 int main(int argc, char **argv)
@@ -215,31 +277,15 @@ int main(int argc, char **argv)
     const struct opt_sources sources = { "TIDEMILL", files };
     struct options o = { 0 };
     const char **args = NULL;
-    enum log_level level;
     struct err err = { 0 };
     size_t n_args = 0;
-    bool check;
     int rc;
 
     signal(SIGPIPE, SIG_IGN);
     crypto_init();
     rc = opt_parse(tables, &sources, argc, argv, &o, &args, &n_args, &err);
-    if (rc == 0 && (o.help || o.version)) {
-        say(&o);
-        goto out;
-    }
-    check = rc == 0 && n_args == 1 && strcmp(args[0], "check") == 0;
-    if (check)
-        rc = check_state(&o, &err);
-    else if (rc == 0)
-        rc = check_options(&o, n_args, args, &err);
-    if (rc == 0 && !check) {
-        log_level_parse(o.log_level, &level);
-        log_init("tidemill-coordinator", level);
-        raise_descriptors();
-        rc = serve(&o, &err);
-    }
-out:
+    if (rc == 0)
+        rc = act(&o, n_args, args, &err);
     free(args);
     opt_fini(tables, &o);
     return rc < 0 ? complain(&err) : rc;

@@ -10,6 +10,7 @@
 #include "base/failpoint.h"
 #include "base/queue.h"
 #include "coordinator/store_dir.h"
+#include "coordinator/store_note.h"
 #include "coordinator/store_space.h"
 
 enum { TRANSACTION_MAX = 4 * MIB, TRANSACTION_MIN = 256 * KIB };
@@ -61,7 +62,8 @@ int store_open(const char *dir, enum durability durability, struct store **ret,
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->cond, &attr);
     pthread_condattr_destroy(&attr);
-    if (dir_make(dir, err) < 0 || dir_lock(dir, &s->lock_fd, err) < 0)
+    if (dir_make(dir, err) < 0 || dir_lock(dir, &s->lock_fd, err) < 0 ||
+        note_refuse(dir, err) < 0)
         goto failed;
     /* On a full disk an earlier coordinator's reserve makes the start possible. */
     reserve_let_go(dir);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "coordinator/store_dir.h"
+#include "coordinator/store_note.h"
 #include "coordinator/store_sql.h"
 #include "proto/pack.h"
 
@@ -268,22 +269,31 @@ static void check_all(struct check *c)
          0, 0, check_orphan);
 }
 
-int store_check(const char *dir, FILE *out, struct check_totals *ret, struct err *err)
+int store_check_locked(const char *dir, FILE *out, struct check_totals *ret,
+                       struct err *err)
 {
     struct check c = { .out = out, .totals = ret };
+
+    *ret = (struct check_totals){ 0 };
+    if (sql_open_readonly(dir, &c.q, err) < 0)
+        return -1;
+    check_all(&c);
+    sql_close(c.q);
+    return 0;
+}
+
+int store_check(const char *dir, FILE *out, struct check_totals *ret, struct err *err)
+{
     AUTO_FREE char *db = xasprintf("%s/tidemill.db", dir);
     int lock;
 
-    *ret = (struct check_totals){ 0 };
+    if (note_refuse(dir, err) < 0)
+        return -1;
     if (access(db, F_OK) < 0)
         return err_sys(err, 1, "no state of a coordinator: %s", db);
     if (dir_lock(dir, &lock, err) < 0)
         return -1;
-    int rc = sql_open_readonly(dir, &c.q, err);
-    if (rc == 0) {
-        check_all(&c);
-        sql_close(c.q);
-    }
+    int rc = store_check_locked(dir, out, ret, err);
     close(lock);
     return rc;
 }

@@ -13,5 +13,8 @@ struct check_totals {
 /* Reads all of it, writes one line to out for everything that is not as it must be.
  * Refuses while a coordinator uses the directory. Changes nothing in the database. */
 int store_check(const char *dir, FILE *out, struct check_totals *ret, struct err *err);
+/* The same by who holds the directory's lock, whatever notes are in it. */
+int store_check_locked(const char *dir, FILE *out, struct check_totals *ret,
+                       struct err *err);
 
 #endif

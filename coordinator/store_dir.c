@@ -32,21 +32,27 @@ int dir_lock(const char *dir, int *ret_fd, struct err *err)
     return 0;
 }
 
+int dir_sync(const char *dir, struct err *err)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 ? -1 : fsync(fd);
+
+    if (rc < 0)
+        err_sys(err, 1, "cannot write the directory %s to disk", dir);
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
 /* The entry of a new directory in the one above it, on disk. */
 static int sync_above(const char *path, struct err *err)
 {
     AUTO_FREE char *above = xstrdup(path);
     char *slash = strrchr(above, '/');
-    int fd, rc;
 
     if (slash)
         slash[slash == above] = 0;
-    fd = open(slash ? above : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    rc = fd < 0 ? -1 : fsync(fd);
-    if (fd >= 0)
-        close(fd);
-    return rc < 0 ? err_sys(err, 1, "cannot write the directory above %s to disk", path)
-                  : 0;
+    return dir_sync(slash ? above : ".", err);
 }
 
 static int make_one(const char *path, mode_t mode, struct err *err)
@@ -71,16 +77,28 @@ int dir_make(const char *dir, struct err *err)
     return make_one(path, 0700, err);
 }
 
-void dir_remove(const char *dir)
+static bool is_data(const char *name)
+{
+    return strncmp(name, "tidemill.db", 11) == 0 || strcmp(name, "reserve") == 0;
+}
+
+void dir_clear(const char *dir)
 {
     DIR *d = opendir(dir);
     struct dirent *e;
 
     while (d && (e = readdir(d)))
-        if (strncmp(e->d_name, "tidemill.db", 11) == 0 ||
-            strcmp(e->d_name, "lock") == 0 || strcmp(e->d_name, "reserve") == 0)
+        if (is_data(e->d_name))
             unlinkat(dirfd(d), e->d_name, 0);
     if (d)
         closedir(d);
+}
+
+void dir_remove(const char *dir)
+{
+    AUTO_FREE char *lock = xasprintf("%s/lock", dir);
+
+    dir_clear(dir);
+    unlink(lock);
     rmdir(dir);
 }

@@ -52,6 +52,25 @@ static int check_version(struct sql *q, int64_t *ret, struct err *err)
     return 0;
 }
 
+/* A database that some coordinator has begun. */
+static int check_begun(struct sql *q, struct err *err)
+{
+    int64_t version = 0;
+
+    if (check_version(q, &version, err) < 0)
+        return -1;
+    return version ? 0 : err_set(err, 1, "state directory: its database is empty");
+}
+
+static int empty_log(struct sql *q, struct err *err)
+{
+    int64_t busy = 1;
+
+    if (sql_scalar(q, "PRAGMA wal_checkpoint(TRUNCATE)", &busy, err) < 0)
+        return -1;
+    return busy ? err_set(err, 1, "state directory: its log cannot be emptied") : 0;
+}
+
 static int set_up(struct sql *q, enum durability durability, struct err *err)
 {
     static const char *const synchronous[] = {
@@ -59,7 +78,7 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
         [DURABILITY_NORMAL] = "PRAGMA synchronous=NORMAL",
         [DURABILITY_NONE] = "PRAGMA synchronous=OFF",
     };
-    int64_t version = 0, busy = 1;
+    int64_t version = 0;
 
     AUTO_FREE char *page_size = xasprintf("PRAGMA page_size=%d", PAGE_BYTES);
 
@@ -70,11 +89,8 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
         sql_exec(q, "PRAGMA auto_vacuum=INCREMENTAL", err) < 0 ||
         sql_exec(q, synchronous[durability], err) < 0 ||
         sql_exec(q, "PRAGMA journal_mode=WAL", err) < 0 ||
-        sql_exec(q, "PRAGMA secure_delete=OFF", err) < 0 ||
-        sql_scalar(q, "PRAGMA wal_checkpoint(TRUNCATE)", &busy, err) < 0)
+        sql_exec(q, "PRAGMA secure_delete=OFF", err) < 0 || empty_log(q, err) < 0)
         return -1;
-    if (busy)
-        return err_set(err, 1, "state directory: its log cannot be emptied");
     sql_limit_log(q, LOG_MAX_BYTES);
     if (check_version(q, &version, err) < 0)
         return -1;
@@ -131,7 +147,6 @@ int sql_open(const char *dir, enum durability durability, struct epoch *ret_epoc
 int sql_open_readonly(const char *dir, struct sql **ret, struct err *err)
 {
     struct sql *q;
-    int64_t version = 0;
 
     /* A connection that may not write cannot read a log that was left behind. */
     if (connect_db(dir, SQLITE_OPEN_READWRITE, &q, err) < 0)
@@ -139,18 +154,26 @@ int sql_open_readonly(const char *dir, struct sql **ret, struct err *err)
     sqlite3_db_config(q->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     if (sql_exec(q, "PRAGMA locking_mode=EXCLUSIVE", err) < 0 ||
         sql_exec(q, "PRAGMA wal_autocheckpoint=0", err) < 0 ||
-        sql_exec(q, "PRAGMA query_only=1", err) < 0 ||
-        check_version(q, &version, err) < 0)
-        goto failed;
-    if (version == 0) {
-        err_set(err, 1, "state directory: its database is empty");
-        goto failed;
+        sql_exec(q, "PRAGMA query_only=1", err) < 0 || check_begun(q, err) < 0) {
+        sql_close(q);
+        return -1;
     }
     *ret = q;
     return 0;
-failed:
+}
+
+int sql_empty_log(const char *dir, struct err *err)
+{
+    struct sql *q;
+    int rc = -1;
+
+    if (connect_db(dir, SQLITE_OPEN_READWRITE, &q, err) < 0)
+        return -1;
+    if (sql_exec(q, "PRAGMA locking_mode=EXCLUSIVE", err) == 0 &&
+        check_begun(q, err) == 0)
+        rc = empty_log(q, err);
     sql_close(q);
-    return -1;
+    return rc;
 }
 
 void sql_close(struct sql *q)

@@ -253,7 +253,8 @@ class Cluster:
 
 
 def failpoints(bin_dir):
-    """Every failpoint of the programs: {name: (program, may_error)}; empty in a release."""
+    """Every failpoint of the programs: {name: (program, may_error)}; empty in a release.
+    Not those of moving a state, which no cluster does; tests/e2e/move.bats has them all."""
     found = {}
     for program in ("tidemill-coordinator", "tidemill-worker", "tidemill"):
         done = subprocess.run([os.path.join(bin_dir, program), "--version" if program != "tidemill" else "version"],
@@ -261,6 +262,6 @@ def failpoints(bin_dir):
                               stdout=subprocess.PIPE, check=False, text=True)
         for line in done.stdout.splitlines():
             name, actions = line.split(" ")[:2]
-            if actions.startswith("kill"):
+            if actions.startswith("kill") and not name.startswith("move_"):
                 found[name] = (program, "error" in actions)
     return found
