@@ -337,6 +337,57 @@ static void long_headers(void **state)
     }
 }
 
+static unsigned exchanges;
+
+int __real_crypto_x25519(uint8_t out[32], const uint8_t scalar[32],
+                         const uint8_t point[32]);
+int __wrap_crypto_x25519(uint8_t out[32], const uint8_t scalar[32],
+                         const uint8_t point[32]);
+int __wrap_crypto_x25519(uint8_t out[32], const uint8_t scalar[32],
+                         const uint8_t point[32])
+{
+    exchanges++;
+    return __real_crypto_x25519(out, scalar, point);
+}
+
+/* A key exchange is slow: a header of many recipients costs one for each, not one for
+ * each and each piece that the header comes in, which are many when it is armored. */
+static void a_recipient_is_tried_once(void **state)
+{
+    static const size_t steps[] = { 1, 30, 64 * KIB };
+    enum { OTHERS = 200 };
+
+    (void)state;
+    for (int armor = 0; armor < 2; armor++)
+        for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+            AUTO_BUF plain = BUF_INIT, file = BUF_INIT, out = BUF_INIT;
+            buf_add_span(&plain, SPAN_LIT(MADE_INTRO));
+            for (int k = 0; k < OTHERS; k++) /* the body is somebody else's */
+                add_template(
+                    &plain,
+                    "-> X25519 @S\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n");
+            add_template(&plain, STANZA);
+            made_end(&plain);
+            made_nonce(&plain);
+            made_chunk(&plain, 0, true, hello);
+            if (armor) {
+                buf_printf(&file, "-----BEGIN AGE ENCRYPTED FILE-----\n");
+                for (size_t at = 0; at < plain.len; at += 48) {
+                    base64_write(&file, span_of(plain.data + at, MIN(48, plain.len - at)),
+                                 true);
+                    buf_add_u8(&file, '\n');
+                }
+                buf_printf(&file, "-----END AGE ENCRYPTED FILE-----\n");
+            } else {
+                buf_add_span(&file, buf_span(&plain));
+            }
+            exchanges = 0;
+            assert_int_equal(decrypt(buf_span(&file), steps[i], &out, NULL), 0);
+            assert_true(span_eq(buf_span(&out), hello));
+            assert_int_equal(exchanges, OTHERS + 1);
+        }
+}
+
 /* ---- the specification's examples ---- */
 
 /* Its X25519 stanza is for its identity; its whole header is for somebody else. */
@@ -805,6 +856,7 @@ int main(void)
         cmocka_unit_test(versions),
         cmocka_unit_test(header_ends),
         cmocka_unit_test(long_headers),
+        cmocka_unit_test(a_recipient_is_tried_once),
         cmocka_unit_test(the_specification_s_stanzas),
         cmocka_unit_test(what_age_wrote_is_opened),
         cmocka_unit_test(what_is_written_is_as_specified),

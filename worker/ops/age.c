@@ -151,8 +151,9 @@ enum armor_state { ARMOR_UNKNOWN, ARMOR_NONE, ARMOR_LINES, ARMOR_LAST, ARMOR_END
 struct age_dec {
     const struct age_identities *ids;
     enum armor_state armor;
-    struct buf text; /* armor: what is not a whole line yet */
-    struct buf hold; /* header, or at most one sealed chunk */
+    struct buf text;                     /* armor: what is not a whole line yet */
+    struct buf hold;                     /* header, or at most one sealed chunk */
+    size_t scanned, line_at, header_len; /* in the header; length 0: no end seen yet */
     bool header_read;
     struct payload payload;
 };
@@ -193,26 +194,57 @@ static int open_chunk(struct age_dec *d, struct span sealed, bool last, struct b
     return 0;
 }
 
+/* Whether the header is worth reading: it is there with the nonce, or it never will be.
+ * Reading costs a key exchange a recipient, so it is done once, however the bytes come.
+ */
+static bool header_due(struct age_dec *d)
+{
+    for (; d->scanned < d->hold.len && !d->header_len; d->scanned++) {
+        if (d->hold.data[d->scanned] != '\n')
+            continue;
+        if (age_header_ends(span_of(d->hold.data + d->line_at, d->scanned - d->line_at)))
+            d->header_len = d->scanned + 1;
+        d->line_at = d->scanned + 1;
+    }
+    if (d->header_len)
+        return d->hold.len >= d->header_len + NONCE;
+    return d->hold.len > AGE_HEADER_MAX || !age_header_begins(buf_span(&d->hold));
+}
+
+/* Reads the header from hold, and leaves what follows the nonce in *ret_rest. */
+static int header_take(struct age_dec *d, struct span *ret_rest, struct err *err)
+{
+    uint8_t file_key[AGE_FILE_KEY];
+    size_t len = 0;
+    int rc = age_header_read(buf_span(&d->hold), d->ids, &len, file_key, err);
+
+    if (rc == 1 && d->hold.len >= len + NONCE) {
+        payload_key(&d->payload, file_key, span_of(d->hold.data + len, NONCE));
+        d->header_read = true;
+        len += NONCE;
+        *ret_rest = span_of(d->hold.data + len, d->hold.len - len);
+        rc = 0;
+    } else if (rc >= 0) {
+        rc = err_set(err, 1, "truncated age file: it ends in its header");
+    }
+    crypto_zero(file_key, sizeof(file_key));
+    return rc;
+}
+
 /* Bytes of the file itself, armor taken off. */
 static int feed(struct age_dec *d, struct span bytes, struct buf *out, struct err *err)
 {
-    uint8_t file_key[AGE_FILE_KEY];
-    size_t len;
-    int rc;
-
     if (!d->header_read) {
+        struct span rest;
         buf_add_span(&d->hold, bytes);
-        rc = age_header_read(buf_span(&d->hold), d->ids, &len, file_key, err);
-        d->header_read = rc == 1 && d->hold.len >= len + NONCE;
-        if (d->header_read)
-            payload_key(&d->payload, file_key, span_of(d->hold.data + len, NONCE));
-        crypto_zero(file_key, sizeof(file_key));
-        if (!d->header_read)
-            return rc < 0 ? -1 : 0;
-        struct buf rest = d->hold;
+        if (!header_due(d))
+            return 0;
+        if (header_take(d, &rest, err) < 0)
+            return -1;
+        struct buf held = d->hold;
         d->hold = (struct buf)BUF_INIT;
-        rc = feed(d, span_of(rest.data + len + NONCE, rest.len - len - NONCE), out, err);
-        buf_fini(&rest);
+        int rc = feed(d, rest, out, err);
+        buf_fini(&held);
         return rc;
     }
     while (bytes.len) {
@@ -339,7 +371,9 @@ int age_dec_end(struct age_dec *d, struct buf *out, struct err *err)
         if (d->armor != ARMOR_ENDED)
             return err_set(err, 1, "truncated age file: its armor has no end");
     }
-    if (!d->header_read)
-        return err_set(err, 1, "truncated age file: it ends in its header");
+    struct span rest;
+    /* Not whole or damaged: reading it says which. */
+    if (!d->header_read && header_take(d, &rest, err) < 0)
+        return -1;
     return open_chunk(d, buf_span(&d->hold), true, out, err);
 }

@@ -293,15 +293,25 @@ static int check_mac(struct span line, struct span header, bool opened,
     return 1;
 }
 
+bool age_header_begins(struct span bytes)
+{
+    return bytes.len == 0 ||
+           memcmp(bytes.data, intro, MIN(bytes.len, strlen(intro))) == 0;
+}
+
+bool age_header_ends(struct span line)
+{
+    return line.len >= 3 && memcmp(line.data, "---", 3) == 0;
+}
+
 int age_header_read(struct span bytes, const struct age_identities *ids, size_t *ret_len,
                     uint8_t ret_file_key[AGE_FILE_KEY], struct err *err)
 {
     size_t at = strlen(intro);
-    size_t known = MIN(bytes.len, at);
     bool opened = false, too_long = bytes.len > AGE_HEADER_MAX;
     struct span line, share;
 
-    if (known && memcmp(bytes.data, intro, known) != 0)
+    if (!age_header_begins(bytes))
         return err_set(err, 1, "not an age file");
     if (bytes.len < at)
         return 0;
@@ -312,7 +322,7 @@ int age_header_read(struct span bytes, const struct age_identities *ids, size_t 
         int rc;
         if (!next_line(bytes, &at, &line))
             break;
-        if (line.len >= 3 && memcmp(line.data, "---", 3) == 0) {
+        if (age_header_ends(line)) {
             *ret_len = at;
             return check_mac(line, span_of(bytes.data, start + 3), opened, ret_file_key,
                              err);

@@ -20,6 +20,10 @@ void age_identities_recipients(const struct age_identities *ids, struct buf *out
 /* Appends a header that wraps file_key for each recipient ("age1..."). */
 int age_header_write(struct buf *out, const struct span *recipients, size_t n,
                      const uint8_t file_key[AGE_FILE_KEY], struct err *err);
+/* Whether bytes, perhaps not all of them yet, begin as an age file does. */
+bool age_header_begins(struct span bytes);
+/* Whether a line, without its newline, is the one that ends a header. */
+bool age_header_ends(struct span line);
 /* Reads a header from the front of bytes: 1 = done, *ret_len is its length; 0 = more
  * bytes are needed; -1 = not an age file, damaged, or nobody here can open it. */
 int age_header_read(struct span bytes, const struct age_identities *ids, size_t *ret_len,
