@@ -24,7 +24,7 @@ make_state() {
 WHOLE='2 jobs, 2 tasks in 2 chunks, 1 records'
 
 # A coordinator on a directory; ends when it was told why it may not be.
-try_start() { tidemill-coordinator --listen "ipc://$T/other" --state "$1"; }
+try_start() { timeout 60 tidemill-coordinator --listen "ipc://$T/other" --state "$1"; }
 epoch() { python3 -c 'import sqlite3, sys
 print(sqlite3.connect(sys.argv[1]).execute("SELECT v FROM meta WHERE k = ?", ("epoch",)).fetchone()[0])' "$1"; }
 
