@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/failpoint.h"
+#include "worker/ops/dirs.h"
 
 /* From so many files of one group on, one syncfs is cheaper than an fsync each. */
 enum { SYNCFS_FROM = 32 };
@@ -19,6 +20,7 @@ struct root {
 struct files_roots {
     struct root *list;
     size_t n;
+    struct dirs_durable *durable;
 };
 
 /* ---- roots ---- */
@@ -52,6 +54,7 @@ int files_roots_new(const char *const *specs, size_t n, struct files_roots **ret
 {
     struct files_roots *r = xcalloc(1, sizeof(*r));
 
+    r->durable = dirs_durable_new();
     for (size_t i = 0; i < n; i++)
         if (root_add(r, specs[i], err) < 0) {
             files_roots_free(r);
@@ -68,6 +71,7 @@ void files_roots_free(struct files_roots *r)
     for (size_t i = 0; i < r->n; i++)
         free(r->list[i].dir);
     free(r->list);
+    dirs_durable_free(r->durable);
     free(r);
 }
 
@@ -102,20 +106,6 @@ static char *path_of(struct span path, struct err *err)
     return span_dup(path);
 }
 
-/* Where an open descriptor really is, all links resolved. Caller frees. */
-static char *real_path(int fd)
-{
-    char link[64], path[4096];
-    ssize_t n;
-
-    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    n = readlink(link, path, sizeof(path) - 1);
-    if (n < 0 || n >= (ssize_t)sizeof(path) - 1)
-        return NULL;
-    path[n] = 0;
-    return xstrdup(path);
-}
-
 /* ---- sources ---- */
 
 int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
@@ -132,7 +122,7 @@ int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
     fd = open(name, O_PATH | O_CLOEXEC);
     if (fd < 0)
         return err_set(err, 1, "%s", strerror(errno));
-    real = real_path(fd);
+    real = dirs_real(fd);
     rc = fstat(fd, &st);
     close(fd);
     if (rc < 0 || !real)
@@ -160,30 +150,16 @@ struct place {
     char name[256], temp[256];
 };
 
-static int make_parents(const char *dir)
-{
-    AUTO_FREE char *path = xstrdup(dir);
-
-    for (char *p = path + 1; *p; p++) {
-        if (*p != '/')
-            continue;
-        *p = 0;
-        if (mkdir(path, 0777) < 0 && errno != EEXIST)
-            return -1;
-        *p = '/';
-    }
-    return mkdir(path, 0777) < 0 && errno != EEXIST ? -1 : 0;
-}
-
 /* The first part of a path that exists, links resolved: where missing parents would be
- * made. Caller frees. */
-static char *existing_part(const char *dir)
+ * made; *ret_rest: what follows it. Caller frees. */
+static char *existing_part(const char *dir, const char **ret_rest)
 {
     AUTO_FREE char *path = xstrdup(dir);
 
     for (;;) {
         char *real = realpath(path[0] ? path : "/", NULL);
         char *slash = strrchr(path, '/');
+        *ret_rest = dir + strlen(path);
         if (real || errno != ENOENT || !slash)
             return real;
         *slash = 0;
@@ -208,13 +184,12 @@ static int may_write(const struct files_roots *roots, const char *real, struct e
 static int dir_make(const struct files_roots *roots, const char *dir, bool make,
                     struct err *err)
 {
-    AUTO_FREE char *real = existing_part(dir);
+    const char *rest;
+    AUTO_FREE char *real = existing_part(dir, &rest);
 
     if (may_write(roots, real, err) < 0)
         return -1;
-    if (make && make_parents(dir) < 0 && errno != EEXIST)
-        return err_set(err, 1, "cannot make its directory: %s", strerror(errno));
-    return 0;
+    return make ? dirs_make(real, rest, err) : 0;
 }
 
 /* Opened first and looked at then: it is there for all files but the first of a
@@ -233,7 +208,7 @@ static int dir_open(const struct files_roots *roots, const char *dir, bool make,
     }
     if (fd < 0)
         return err_set(err, 1, "%s", strerror(errno));
-    real = real_path(fd);
+    real = dirs_real(fd);
     if (may_write(roots, real, err) < 0) {
         close(fd);
         return -1;
@@ -396,41 +371,58 @@ static int rename_one(const struct place *p, bool force, struct err *err)
     return exists(err);
 }
 
-static void sync_dir(int dir)
+/* Neighbours: items of one directory, one after another. */
+struct neighbours {
+    int dir; /* open; -1 = none yet */
+    struct stat st;
+    size_t first;
+};
+
+/* Makes the renames of items[first..end) durable: a directory is synced once for all of
+ * its neighbours, with what leads to it from its root. */
+static void neighbours_end(const struct files_roots *roots, struct neighbours *last,
+                           struct files_item *items, size_t end)
 {
-    FAILPOINT("dir_sync_before");
-    fsync(dir);
-    FAILPOINT("dir_sync_after");
+    AUTO_FREE char *real = last->dir < 0 ? NULL : dirs_real(last->dir);
+    const struct root *root = real ? root_of(roots, real) : NULL;
+    unsigned levels = 0;
+
+    if (last->dir < 0)
+        return;
+    for (const char *c = root ? real + strlen(root->dir) : ""; *c; c++)
+        levels += *c == '/' && c[1];
+    if (dirs_sync(roots->durable, last->dir, levels) < 0)
+        for (size_t i = last->first; i < end; i++)
+            if (!items[i].err.code)
+                err_set(&items[i].err, 1, "cannot be made durable: %s", strerror(errno));
+    close(last->dir);
+    last->dir = -1;
 }
 
 void files_publish(const struct files_roots *roots, struct files_item *items, size_t n,
                    bool sync)
 {
-    struct stat last = { 0 }, st;
-    int last_dir = -1;
+    struct neighbours last = { .dir = -1 };
 
     for (size_t i = 0; i < n; i++) {
         struct place p;
+        struct stat st;
         if (place_open(roots, items[i].out, &items[i].attempt, false, &p, &items[i].err) <
             0)
             continue;
         FAILPOINT("file_rename_before");
         rename_one(&p, items[i].force, &items[i].err);
         FAILPOINT("file_rename_after");
-        /* Neighbours come together: a directory is synced when the next one begins. */
         if (!sync || fstat(p.dir, &st) < 0) {
             close(p.dir);
             continue;
         }
-        if (last_dir >= 0 && (st.st_ino != last.st_ino || st.st_dev != last.st_dev))
-            sync_dir(last_dir);
-        if (last_dir >= 0)
-            close(last_dir);
-        last_dir = p.dir;
-        last = st;
+        if (last.dir >= 0 && st.st_ino == last.st.st_ino && st.st_dev == last.st.st_dev) {
+            close(p.dir);
+            continue;
+        }
+        neighbours_end(roots, &last, items, i);
+        last = (struct neighbours){ p.dir, st, i };
     }
-    if (last_dir >= 0) {
-        sync_dir(last_dir);
-        close(last_dir);
-    }
+    neighbours_end(roots, &last, items, n);
 }

@@ -50,8 +50,9 @@ struct files_item {
  * from a few dozen on one file system by one syncfs. Failures go to the items. */
 void files_sync(const struct files_roots *roots, struct files_item *items, size_t n);
 /* Renames n temporaries to their names (RENAME_NOREPLACE unless force) and syncs each
- * directory once. Done before by this same attempt counts as done. The error for an
- * output that exists: "output exists (--force replaces it)"; its temporary is removed. */
+ * directory once, with the new ones that lead to it. Failures go to the items. Done
+ * before by this same attempt counts as done. The error for an output that exists:
+ * "output exists (--force replaces it)"; its temporary is removed. */
 void files_publish(const struct files_roots *roots, struct files_item *items, size_t n,
                    bool sync);
 
