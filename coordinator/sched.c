@@ -18,6 +18,7 @@ struct sched *sched_new(const struct sched_config *config)
         s->config.open_bytes = 64 * MIB;
     TAILQ_INIT(&s->nodes);
     TAILQ_INIT(&s->all);
+    TAILQ_INIT(&s->live);
     TAILQ_INIT(&s->ready);
     TAILQ_INIT(&s->pending);
     TAILQ_INIT(&s->adoptees);
@@ -156,7 +157,7 @@ void sched_peer_leave(struct sched *s, struct peer *p)
     struct job *j, *tmp;
 
     follow_drop_peer(s, p->id);
-    TAILQ_FOREACH_SAFE (j, &s->all, node, tmp)
+    TAILQ_FOREACH_SAFE (j, &s->live, live_node, tmp)
         if (j->client == p->id && other)
             job_client_is(s, j, other->id);
         else if (j->client == p->id)
@@ -189,15 +190,14 @@ static void expire_jobs(struct sched *s)
 {
     struct job *j, *tmp;
 
-    TAILQ_FOREACH_SAFE (j, &s->all, node, tmp) {
-        if (j->row.state != JOB_OPEN && j->row.state != JOB_SEALED)
-            continue;
+    TAILQ_FOREACH_SAFE (j, &s->live, live_node, tmp) {
         if (!j->sealed && !j->client && !j->cancelling &&
             s->now - j->client_gone_ns > s->config.abandon_ns)
             job_cancel(s, j, JOB_ABANDONED);
         if (j->row.deadline_ns && !j->cancelling &&
             s->wall - j->row.created_wall_ns > j->row.deadline_ns)
             job_cancel(s, j, JOB_CANCELLED);
+        job_tell_stuck(s, j);
         if (j->cancelling)
             job_cancel_more(s, j);
         else if (j->next_open < j->row.chunks && TAILQ_EMPTY(&j->ready))

@@ -265,10 +265,8 @@ void sched_follow(struct sched *s, struct peer *p, const struct msg *m)
     LIST_INSERT_HEAD(&j->followers, f, job_node);
     HASH_ADD(hh, s->followers, id, sizeof(f->id), f);
     read_more(s, f);
-    if (!j->placeable && !TAILQ_EMPTY(&s->nodes) && !node_awaited(s))
-        sched_error(s, p->id, 10, w->job, MSG_FOLLOW,
-                    "cannot be placed: no node has an identity for these files",
-                    "start a worker with --identity FILE");
+    if (!job_ended(j) && job_is_stuck(s, j))
+        job_refuse(s, p->id, j, MSG_FOLLOW);
 }
 
 void sched_credit(struct sched *s, struct peer *p, const struct msg *m)

@@ -50,6 +50,8 @@ static struct job *job_new(struct sched *s, const struct job_row *row, struct er
     LIST_INIT(&j->followers);
     j->owner = owner_get(s, j->row.owner);
     TAILQ_INSERT_TAIL(&s->all, j, node);
+    if (!j->row.ended_wall_ns)
+        TAILQ_INSERT_TAIL(&s->live, j, live_node);
     HASH_ADD(hh, s->jobs, row.id, sizeof(j->row.id), j);
     HASH_ADD(hh_key, s->jobs_by_key, row.key, WIRE_KEY_BYTES, j);
     s->next_job = MAX(s->next_job, j->row.id + 1);
@@ -67,6 +69,8 @@ void sched_free_job(struct sched *s, struct job *j)
             chunk_free(s, j->chunks[i].open);
     job_client_is(s, j, 0);
     TAILQ_REMOVE(&s->all, j, node);
+    if (!j->row.ended_wall_ns)
+        TAILQ_REMOVE(&s->live, j, live_node);
     HASH_DEL(s->jobs, j);
     HASH_DELETE(hh_key, s->jobs_by_key, j);
     owner_put(s, j->owner);
@@ -175,10 +179,8 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
             sched_error(s, p->id, 2, 0, MSG_SUBMIT, err.text, err.hint);
             return;
         }
-        if (!job_placeable(s, j) && !TAILQ_EMPTY(&s->nodes) && !node_awaited(s)) {
-            sched_error(s, p->id, 10, 0, MSG_SUBMIT,
-                        "cannot be placed: no node has an identity for these files",
-                        "start a worker with --identity FILE");
+        if (!job_placeable(s, j)) {
+            job_refuse(s, p->id, j, MSG_SUBMIT);
             sched_free_job(s, j);
             return;
         }
@@ -318,11 +320,16 @@ void job_client_gone(struct sched *s, struct job *j)
 
 void job_settle(struct sched *s, struct job *j)
 {
+    struct sched_node *n;
+
     if ((!j->sealed && !j->cancelling) || j->row.state == JOB_DONE ||
         j->row.state == JOB_CANCELLED || j->row.state == JOB_ABANDONED)
         return;
     if (job_records(j) < j->row.tasks)
         return;
+    TAILQ_REMOVE(&s->live, j, live_node);
+    TAILQ_FOREACH (n, &s->nodes, node)
+        node_forget_job(n, j->row.id);
     j->row.state = j->cancelling ? j->cancel_state : JOB_DONE;
     j->row.ended_wall_ns = MAX(s->wall, 1);
     j->row.ended_run_ns = sched_run_ns(s);

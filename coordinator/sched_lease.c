@@ -165,12 +165,11 @@ void lease_done(struct sched *s, struct lease *l, uint32_t n)
 
 bool lease_spec_known(struct sched_node *n, uint64_t job)
 {
-    for (uint32_t i = 0; i < n->n_specs; i++)
-        if (n->specs[i] == job)
-            return true;
-    n->specs = xrealloc(n->specs, (n->n_specs + 1) * sizeof(*n->specs));
-    n->specs[n->n_specs++] = job;
-    return false;
+    struct pace *p = pace_of(n, job);
+    bool known = p->told == n->sessions;
+
+    p->told = n->sessions;
+    return known;
 }
 
 uint32_t lease_shard_tasks(struct sched *s, struct sched_node *n, const struct chunk *c)

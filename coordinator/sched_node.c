@@ -2,11 +2,14 @@
 #include "coordinator/dispatch.h"
 #include "coordinator/sched_state.h"
 
-/* May this node run this job? R18: decrypting needs one of its identities. */
+/* May this node run this job? One without roots has no files; decrypting needs one of its
+ * identities (R18). */
 bool node_fits(const struct sched_node *n, const struct job *j)
 {
     struct span has = blob_span(n->identities);
 
+    if ((j->spec.source == SOURCE_PATH || j->spec.sink == SINK_FILE) && !n->files)
+        return false;
     if (j->spec.transform != TRANSFORM_DECRYPT)
         return true;
     for (uint32_t i = 0; i < j->spec.n_recipients; i++)
@@ -20,32 +23,52 @@ bool job_placeable(struct sched *s, const struct job *j)
 {
     struct sched_node *n;
 
-    if (j->spec.transform != TRANSFORM_DECRYPT)
-        return true;
     TAILQ_FOREACH (n, &s->nodes, node)
-        if (n->peer && node_fits(n, j))
+        if (!n->peer || node_fits(n, j)) /* one that is away may fit when it comes */
             return true;
-    return false;
+    return TAILQ_EMPTY(&s->nodes);
 }
 
-/* Tells those who wait for a job that nobody can run it. The job stays: a node that can
- * may still come. */
-static void tell_unplaceable(struct sched *s)
+void job_refuse(struct sched *s, peer_id peer, const struct job *j, enum msg_type about)
 {
-    struct follower *f;
+    bool identity = j->spec.transform == TRANSFORM_DECRYPT;
+
+    sched_error(s, peer, 10, about == MSG_SUBMIT ? 0 : j->row.id, about,
+                identity ? "cannot be placed: no node has an identity for these files"
+                         : "cannot be placed: no node may use files",
+                identity ? "start a worker with --identity FILE"
+                         : "start a worker with --root DIR");
+}
+
+/* Which jobs some node may run: asked when nodes come and go. */
+static void place_jobs(struct sched *s)
+{
     struct job *j;
 
-    TAILQ_FOREACH (j, &s->all, node) {
-        if (j->spec.transform != TRANSFORM_DECRYPT || j->row.ended_wall_ns)
-            continue;
-        j->placeable = job_placeable(s, j);
-        if (j->placeable || node_awaited(s))
-            continue;
-        LIST_FOREACH (f, &j->followers, job_node)
-            sched_error(s, f->peer, 10, j->row.id, MSG_FOLLOW,
-                        "cannot be placed: no node has an identity for these files",
-                        "start a worker with --identity FILE");
+    TAILQ_FOREACH (j, &s->live, live_node) {
+        bool can = job_placeable(s, j);
+        if (j->placeable && !can)
+            j->unplaceable_ns = s->now;
+        j->placeable = can;
+        j->refused &= !can;
     }
+}
+
+bool job_is_stuck(const struct sched *s, const struct job *j)
+{
+    return !j->placeable && s->now - j->unplaceable_ns >= s->config.silence_ns;
+}
+
+/* Tells those who wait for it. The job stays: a node that can may still come. */
+void job_tell_stuck(struct sched *s, struct job *j)
+{
+    struct follower *f;
+
+    if (j->refused || !job_is_stuck(s, j))
+        return;
+    j->refused = true;
+    LIST_FOREACH (f, &j->followers, job_node)
+        job_refuse(s, f->peer, j, MSG_FOLLOW);
 }
 
 /* ---- coming and going ---- */
@@ -80,9 +103,6 @@ void node_forget_job(struct sched_node *n, uint64_t job)
         HASH_DEL(n->paces, p);
         free(p);
     }
-    for (uint32_t i = 0; i < n->n_specs; i++)
-        if (n->specs[i] == job)
-            n->specs[i] = n->specs[--n->n_specs];
 }
 
 void node_free(struct sched *s, struct sched_node *n)
@@ -95,7 +115,6 @@ void node_free(struct sched *s, struct sched_node *n)
     }
     TAILQ_REMOVE(&s->nodes, n, node);
     blob_unref(n->identities);
-    free(n->specs);
     free(n->name);
     free(n);
 }
@@ -122,6 +141,7 @@ void node_lost(struct sched *s, struct sched_node *n)
     leases_end(s, n);
     store(s, n, true);
     node_free(s, n);
+    place_jobs(s);
 }
 
 void sched_load_node(struct sched *s, struct span name)
@@ -183,7 +203,8 @@ static void node_take(struct sched *s, struct sched_node *n, struct peer *p,
     p->node = n;
     n->cpu_slots = MAX(1u, h->cpu_slots);
     n->io_slots = h->io_slots;
-    n->n_specs = 0;
+    n->sessions++;
+    n->files = h->files;
     n->draining = h->draining;
     n->welcomed = false;
     memcpy(n->nonce, h->nonce, sizeof(n->nonce));
@@ -216,7 +237,7 @@ void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
         if (!holds(h, l->id))
             lease_revoke(s, l); /* it may have come after this Hello was said */
     adopt_held(s, n, h);
-    tell_unplaceable(s);
+    place_jobs(s);
 }
 
 /* ---- draining ---- */

@@ -85,7 +85,7 @@ void credit_again(struct sched *s)
     if (!s->dry || s->pressure || sched_low(s))
         return;
     s->dry = false;
-    TAILQ_FOREACH (j, &s->all, node)
+    TAILQ_FOREACH (j, &s->live, live_node)
         if (j->dry && j->client)
             job_accepted(s, j->client, j);
 }

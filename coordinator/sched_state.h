@@ -98,8 +98,8 @@ struct follower {
 struct job {
     struct job_row row; /* spans point into the blobs below */
     struct blob *spec_bytes, *name_bytes, *owner_bytes;
-    struct job_spec spec; /* borrows from spec_bytes */
-    bool io, placeable;   /* io: class; placeable: some node may run it */
+    struct job_spec spec;        /* borrows from spec_bytes */
+    bool io, placeable, refused; /* io: class; placeable: some node may run it */
     struct owner *owner;
     struct chunk_info *chunks;
     uint32_t chunks_cap;
@@ -119,6 +119,7 @@ struct job {
     TAILQ_HEAD(chunk_queue, chunk) ready;
     LIST_HEAD(, follower) followers;
     TAILQ_ENTRY(job) node;
+    TAILQ_ENTRY(job) live_node;  /* in sched->live until it has ended */
     TAILQ_ENTRY(job) ready_node; /* in sched->ready while it has ready chunks */
     UT_hash_handle hh, hh_key;
 };
@@ -134,12 +135,13 @@ struct lease {
     UT_hash_handle hh;
 };
 
-/* How fast a job goes on a node: tasks of its next shard. */
+/* A job on a node: how fast it goes, and in which session its spec was sent. */
 struct pace {
     uint64_t job;
     uint32_t shard;
     uint32_t done; /* since `since_ns` */
     int64_t since_ns;
+    uint32_t told; /* sched_node.sessions then */
     UT_hash_handle hh;
 };
 
@@ -154,12 +156,11 @@ struct sched_node {
     uint32_t cpu_slots, io_slots;
     uint32_t cpu_leases, cpu_busy, io_busy;
     uint64_t io_tasks, done;
-    bool draining;
+    bool draining, files; /* files: it has roots */
     struct blob *identities;
     LIST_HEAD(, lease) leases;
     struct pace *paces;
-    uint64_t *specs; /* jobs whose spec it was sent in this session */
-    uint32_t n_specs;
+    uint32_t sessions; /* how many it began; 0 = none */
     TAILQ_ENTRY(sched_node) node;
 };
 
@@ -217,6 +218,7 @@ struct sched {
     TAILQ_HEAD(, sched_node) nodes;
     struct job *jobs, *jobs_by_key;
     TAILQ_HEAD(, job) all;   /* in order of id */
+    TAILQ_HEAD(, job) live;  /* those that have not ended */
     TAILQ_HEAD(, job) ready; /* with something to lease */
     struct owner *owners;
     struct lease *leases;
@@ -337,6 +339,11 @@ void adopt_read(struct sched *s, uint64_t job, uint32_t seq); /* its chunk is th
 void adopt_drop(struct sched *s, struct sched_node *n);
 bool node_fits(const struct sched_node *n, const struct job *j);
 bool job_placeable(struct sched *s, const struct job *j);
+/* Says that nobody can run it. */
+/* No node could run it for as long as one may be away. */
+bool job_is_stuck(const struct sched *s, const struct job *j);
+void job_tell_stuck(struct sched *s, struct job *j);
+void job_refuse(struct sched *s, peer_id peer, const struct job *j, enum msg_type about);
 
 /* sched_lease.c */
 void lease_end(struct sched *s, struct lease *l); /* what it owes is waiting again */

@@ -105,6 +105,7 @@ struct msg_hello {
     struct span
         identities; /* worker: recipients of the identities it holds, '\n' between */
     bool draining;  /* worker: it was told to take no new work */
+    bool files;     /* worker: it has roots; without, it takes inline bytes and URLs */
 };
 struct msg_welcome {
     uint32_t version;

@@ -31,6 +31,7 @@ void wire_put_hello(const struct msg *m, union any *a)
     a->hello.pid = h->pid;
     a->hello.identities = bytes_of(h->identities);
     a->hello.draining = h->draining;
+    a->hello.files = h->files;
     LIST(a->hello.n_held, a->hello.held, h->n_held, list);
 }
 
@@ -67,6 +68,7 @@ int wire_take_hello(struct in *in)
     r->io_slots = h->io_slots;
     r->pid = h->pid;
     r->draining = h->draining;
+    r->files = h->files;
     r->held = held;
     r->n_held = (uint32_t)h->n_held;
     if (epoch(in, h->epoch_counter, h->epoch_nonce, &r->epoch) < 0 ||

@@ -249,7 +249,8 @@ static void hello(struct node *n)
                                   .n_held = held.n,
                                   .pid = (uint32_t)getpid(),
                                   .identities = n->config.recipients,
-                                  .draining = n->draining };
+                                  .draining = n->draining,
+                                  .files = n->has_roots };
     memcpy(m.hello.nonce, n->nonce, sizeof(n->nonce));
     n->welcomed = false;
     FAILPOINT("worker_hello_send");
@@ -468,6 +469,7 @@ int node_new(struct loop *loop, const struct node_config *config, struct node **
     while (config->roots[n_roots])
         n_roots++;
     journal_open(n);
+    n->has_roots = n_roots > 0;
     /* Processes first: none of them shall see sockets or threads of ours. */
     if (files_roots_new(config->roots, n_roots, &n->roots, err) < 0 ||
         procpool_new(loop, &pool, &pool_events, n, &n->pool, err) < 0 ||

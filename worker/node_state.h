@@ -103,7 +103,8 @@ struct node {
     uint8_t nonce[16];
     struct epoch epoch; /* counter 0: none seen yet */
     uint64_t session, hellos;
-    bool welcomed, stopping, left, draining, sweeping, sweep_again, swept;
+    bool welcomed, stopping, left, draining, has_roots;
+    bool sweeping, sweep_again, swept;
     int64_t heard_ns, silence_ns, beat_ns;
     int64_t refused_ns; /* since when its name is said to be taken; 0 = it is not */
     struct loop_timer *beat, *flush;

@@ -351,6 +351,26 @@ static void another_name_on_a_connection_is_another_node(void **state)
     sched_free(r.sched);
 }
 
+/* A worker without roots takes inline bytes and URLs only. */
+static void files_are_for_nodes_with_roots(void **state)
+{
+    struct job_spec spec = { .command = SPAN_LIT("hash"), .source = SOURCE_PATH };
+    struct msg m = { .type = MSG_SUBMIT };
+    AUTO_BUF packed = BUF_INIT;
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    hello(&r, WORKER); /* says nothing of files */
+    spec_pack(&packed, &spec);
+    m.submit = (struct msg_submit){ .key = { 2 }, .spec = buf_span(&packed) };
+    struct fx_group *g = say(&r, CLIENT, &m);
+    assert_int_equal(sent(g, MSG_ERROR)->error.code, 10);
+    assert_null(find(g, FX_JOB, 0));
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -362,6 +382,7 @@ int main(void)
         cmocka_unit_test(a_paused_job_is_not_leased),
         cmocka_unit_test(a_draining_node_gets_nothing_new),
         cmocka_unit_test(a_node_that_leaves_is_forgotten),
+        cmocka_unit_test(files_are_for_nodes_with_roots),
         cmocka_unit_test(another_name_on_a_connection_is_another_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

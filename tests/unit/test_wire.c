@@ -34,6 +34,7 @@ static const struct msg samples[] = {
                  2,
                  8,
                  SPAN_LIT("age1x"),
+                 true,
                  true } },
     { .type = MSG_WELCOME, .welcome = { 1, { 2, { 3 } }, 4, 5, 6, 7, 8, 9, 10, 11 } },
     { .type = MSG_BEAT, .beat = { 1, 2, 3, leases, 2, true } },
