@@ -234,6 +234,7 @@ bool millproc_reap(struct millproc *p, bool wait, struct millproc_end *ret)
     p->pid = 0;
     /* Someone else reaped it (SIGCHLD ignored): how it ended is lost. */
     const char *name = rc == 0 ? sigabbrev_np(info.si_status) : "unknown";
+    ret->killed = rc == 0 && info.si_code != CLD_EXITED && info.si_status == SIGKILL;
     ret->own = rc == 0 && (info.si_code == CLD_EXITED || is_own(info.si_status));
     if (rc == 0 && info.si_code == CLD_EXITED)
         snprintf(ret->text, sizeof(ret->text), "exit status %d", info.si_status);
@@ -252,17 +253,4 @@ void millproc_close(struct millproc *p)
     close_fd(&p->work_fd);
     close_fd(&p->done_fd);
     close_fd(&p->socket);
-}
-
-uint64_t millproc_oom_kills(void)
-{
-    char text[16 * KIB]; /* /proc/vmstat was 4 KiB on Linux 6 */
-    int fd = open("/proc/vmstat", O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-    close_fd(&fd);
-    if (n < 0)
-        return 0;
-    text[n] = '\0';
-    const char *at = strstr(text, "\noom_kill ");
-    return at ? strtoull(at + sizeof("\noom_kill ") - 1, NULL, 10) : 0;
 }

@@ -32,6 +32,7 @@ void millproc_kill(struct millproc *p);
 /* How a mill ended. */
 struct millproc_end {
     bool own;      /* of its own fault, R12 */
+    bool killed;   /* SIGKILL: by somebody, or by the kernel for want of memory */
     char text[64]; /* "SIGSEGV", "exit status 1" */
 };
 /* Reaps it if it has ended (wait: waits for that) and says how; *p's memory, with what is
@@ -39,8 +40,5 @@ struct millproc_end {
 bool millproc_reap(struct millproc *p, bool wait, struct millproc_end *ret);
 /* Gives memory and descriptors back; the process must have been reaped. */
 void millproc_close(struct millproc *p);
-
-/* Kills by the kernel for want of memory since boot; 0 when it does not say. */
-uint64_t millproc_oom_kills(void);
 
 #endif

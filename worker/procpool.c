@@ -11,10 +11,13 @@
 #include "base/queue.h"
 #include "proto/pack.h"
 #include "worker/millproc.h"
+#include "worker/oom.h"
 #include <uthash.h>
 
 enum { RESPAWN_MAX_S = 5, FAILURES_TOLD = 5 };
-#define WATCH_NS   (100 * NS_PER_MS) /* how often time limits are looked at */
+#define WATCH_NS (100 * NS_PER_MS) /* how often limits and kills are looked at */
+/* An end is noticed when the memory is given back: so long after the kill at most. */
+#define OOM_NS     NS_PER_S
 #define RESPAWN_NS (100 * NS_PER_MS) /* doubled while mills die before they are up */
 
 struct pool_spec {
@@ -47,8 +50,7 @@ struct mill {
     uint64_t slots[MILL_SPEC_SLOTS]; /* spec + 1; 0 = empty */
     uint32_t next_slot;
     unsigned failures; /* deaths in a row before it was up */
-    uint64_t oom_kills;
-    uint64_t moved; /* as it was when last asked */
+    uint64_t moved;    /* as it was when last asked */
     struct loop_io *done_io, *pid_io;
     struct loop_timer *respawn;
 };
@@ -65,7 +67,9 @@ struct procpool {
     struct run_list homeless;
     uint32_t next_serial;
     bool room_wanted;
-    struct loop_timer *watch;
+    struct loop_timer *watch; /* armed while there are runs */
+    uint64_t oom_kills;       /* of the whole host, when it was looked at last */
+    int64_t oom_ns;           /* when one more was seen; 0 = never */
     uint32_t n;
     struct mill mills[];
 };
@@ -267,8 +271,10 @@ static bool give(struct mill *m, struct run *run)
     run->mill = m;
     m->n_runs++;
     TAILQ_INSERT_TAIL(&m->runs, run, run_node);
-    if (run->timeout_ns && !loop_timer_armed(m->pool->watch))
+    if (!loop_timer_armed(m->pool->watch)) {
+        m->pool->oom_kills = oom_kills(); /* whatever was before is no matter of ours */
         loop_timer_arm(m->pool->watch, WATCH_NS);
+    }
     return true;
 }
 
@@ -330,11 +336,28 @@ static struct run *blamed(struct mill *m, uint32_t *ret_index)
     return run;
 }
 
+static void look_for_oom(struct procpool *pool)
+{
+    uint64_t kills = oom_kills();
+
+    if (kills > pool->oom_kills)
+        pool->oom_ns = loop_now_ns(pool->loop);
+    pool->oom_kills = kills;
+}
+
+/* Who was killed is not said: it was the mill that was killed at about that time. */
+static bool was_oom(struct procpool *pool, const struct millproc_end *end)
+{
+    look_for_oom(pool);
+    return end->killed && pool->oom_ns &&
+           loop_now_ns(pool->loop) - pool->oom_ns <= OOM_NS;
+}
+
 /* R12: only its own fault, and its own time limit, count against a task. */
 static void blame(struct mill *m, struct run *run, uint32_t index,
                   const struct millproc_end *end)
 {
-    bool own = end->own || millproc_oom_kills() > m->oom_kills;
+    bool own = end->own || was_oom(m->pool, end);
     char why[128];
 
     if (run->cancelled) {
@@ -399,7 +422,6 @@ static int mill_try_start(struct mill *m, struct err *err)
     if (millproc_start(&m->proc, pool->program, (const char *const *)pool->roots,
                        pool->config.identity_fd, err) < 0)
         return -1;
-    m->oom_kills = millproc_oom_kills();
     m->done_io = loop_io_new(pool->loop, m->proc.done_fd, LOOP_READ, on_done, m);
     m->pid_io = loop_io_new(pool->loop, m->proc.pidfd, LOOP_READ, on_death, m);
     return 0;
@@ -415,7 +437,7 @@ static void mill_start(struct mill *m)
     loop_timer_arm(m->respawn, RESPAWN_MAX_S * NS_PER_S);
 }
 
-/* ---- time limits ---- */
+/* ---- time limits, and want of memory ---- */
 
 static int64_t coarse_ns(void)
 {
@@ -439,19 +461,16 @@ static bool over_limit(struct mill *m)
 static void on_watch(void *arg)
 {
     struct procpool *pool = arg;
-    bool any = false;
-    struct run *run;
 
+    look_for_oom(pool);
     for (uint32_t i = 0; i < pool->n; i++) {
         struct mill *m = &pool->mills[i];
-        TAILQ_FOREACH (run, &m->runs, run_node)
-            any |= run->timeout_ns != 0;
         if (m->proc.pid && !m->timed_out && over_limit(m)) {
             m->timed_out = true;
             millproc_kill(&m->proc);
         }
     }
-    if (any || !TAILQ_EMPTY(&pool->homeless))
+    if (pool->runs)
         loop_timer_arm(pool->watch, WATCH_NS);
 }
 
