@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <unistd.h>
 
+#include "base/tmpdir.h"
 #include "client/walk.h"
 
 struct walking {
@@ -26,9 +28,7 @@ static int on_entry(void *arg, const struct walk_entry *e)
 
 int feed_scratch(const char *what, char **ret_path, struct err *err)
 {
-    const char *tmp = getenv("TMPDIR");
-    char *path =
-        xasprintf("%s/tidemill-%s.XXXXXX", tmp && tmp[0] == '/' ? tmp : "/tmp", what);
+    char *path = xasprintf("%s/tidemill-%s.XXXXXX", tmpdir(PATH_MAX), what);
     int fd = mkostemp(path, O_CLOEXEC);
 
     if (fd < 0) {

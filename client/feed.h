@@ -22,7 +22,7 @@ struct feed {
 
 /* -1: the run is over. Errors of single inputs are told through run_refuse. */
 int feed_paths(struct feed *f, const char *const *paths, size_t n);
-/* A new private file, empty, in TMPDIR. Caller removes it and frees the path; for a
+/* A new private file, empty, in tmpdir(). Caller removes it and frees the path; for a
  * private cluster it goes to tm_open_options.scratch too. */
 int feed_scratch(const char *what, char **ret_path, struct err *err);
 /* Is "-" among the arguments? */

@@ -157,6 +157,19 @@ static void take(struct run *run, const struct tm_result *r)
         present_result(&run->present, r);
 }
 
+/* Inputs may wait long for a private coordinator's disk: not in silence. */
+static void warn(struct run *run)
+{
+    struct tm_error why;
+
+    if (!tm_warning(run->open.tm, &why))
+        return;
+    progress_clear(run->progress);
+    cli_note("the private coordinator: %s", why.text);
+    if (why.hint[0])
+        cli_note("hint: %s", why.hint);
+}
+
 /* Prints what is there; waits for the first at most timeout_ns. 1 = more may come, 0 =
  * that was all of the job, -1 = over. */
 static int drain(struct run *run, int64_t timeout_ns)
@@ -177,6 +190,7 @@ static int drain(struct run *run, int64_t timeout_ns)
     }
     if (taken)
         fflush(stdout); /* who reads them shall not wait for the next ones */
+    warn(run);
     progress_show(run->progress, run->job, rc == 0);
     if (rc == TM_AGAIN && interrupts)
         return interrupted(run);

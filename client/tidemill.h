@@ -96,6 +96,9 @@ void tm_interrupt(struct tm *tm);
 /* The endpoint in use; owned by tm. */
 const char *tm_endpoint(const struct tm *tm);
 bool tm_is_embedded(const struct tm *tm);
+/* Embedded: the coordinator's disk is full or has room again, once for each time it says
+ * so. Inputs wait meanwhile, and nothing fails: who waits should be told why. */
+bool tm_warning(struct tm *tm, struct tm_error *ret);
 
 /* Finds the coordinator: flag, else TIDEMILL_COORDINATOR, else `coordinator =` in
  * ./tidemill.conf, ~/.config/tidemill/tidemill.conf, /etc/tidemill/tidemill.conf, else

@@ -115,6 +115,20 @@ const char *tm_endpoint(const struct tm *tm)
     return conn_of(tm)->endpoint;
 }
 
+bool tm_warning(struct tm *tm, struct tm_error *ret)
+{
+    struct conn *c = conn_of(tm);
+    *ret = (struct tm_error){ 0 };
+    pthread_mutex_lock(&c->mu);
+    bool there = c->pair && pair_warning(c->pair, ret->text, sizeof(ret->text));
+    pthread_mutex_unlock(&c->mu);
+    if (there && !strstr(ret->text, "disk_has_room"))
+        snprintf(ret->hint, sizeof(ret->hint),
+                 "make room in %.250s; TMPDIR may name a larger disk",
+                 pair_state(c->pair));
+    return there;
+}
+
 bool tm_is_embedded(const struct tm *tm)
 {
     return conn_of(tm)->pair != NULL;

@@ -8,9 +8,11 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/tmpdir.h"
 #include "client/lib/spawn.h"
 
 #define READY_NS (30 * NS_PER_S) /* a large state is checked before it is served (R6) */
@@ -22,11 +24,12 @@ enum {
 
 struct pair {
     char *dir; /* private; NULL: none */
-    char *endpoint;
+    char *endpoint, *state;
     struct child coordinator, worker;
     int coordinator_log, worker_log; /* -1: shown */
     char *worker_path;
     bool ephemeral;
+    off_t told; /* of the coordinator's log: what pair_warning has seen */
 };
 
 /* ---- what they say ---- */
@@ -80,19 +83,53 @@ int pair_check(struct pair *p, struct err *err)
     return 0;
 }
 
+bool pair_warning(struct pair *p, char *text, size_t size)
+{
+    char chunk[2 * LINE_BYTES_MAX];
+    bool found = false;
+    ssize_t n;
+    if (p->coordinator_log < 0)
+        return false;
+    off_t end = lseek(p->coordinator_log, 0, SEEK_CUR);
+    while (p->told < end &&
+           (n = pread(p->coordinator_log, chunk, sizeof(chunk) - 1, p->told)) > 0) {
+        chunk[n] = '\0';
+        char *line_end = strchr(chunk, '\n');
+        if (!line_end && n < (ssize_t)sizeof(chunk) - 1)
+            break; /* the rest is being written */
+        if (line_end)
+            *line_end = '\0';
+        char *event = strstr(chunk, " disk_");
+        if (event) {
+            snprintf(text, size, "%s", event + 1);
+            found = true;
+        }
+        p->told += line_end ? line_end - chunk + 1 : n;
+    }
+    return found;
+}
+
 const char *pair_endpoint(const struct pair *p)
 {
     return p->endpoint;
 }
 
+const char *pair_state(const struct pair *p)
+{
+    return p->state;
+}
+
 /* ---- their private directory ---- */
 
+/* For the socket and the state, which may be large: the runtime directory is memory. The
+ * socket's path has to fit into an address. */
 static int dir_make(struct pair *p, struct err *err)
 {
-    const char *base = getenv("XDG_RUNTIME_DIR");
-    if (!base || base[0] != '/' || access(base, W_OK | X_OK) < 0)
-        base = "/tmp";
-    char *dir = xasprintf("%s/tidemill-XXXXXX", base);
+    static const char name[] = "/tidemill-XXXXXX";
+    size_t most =
+        sizeof((struct sockaddr_un){ 0 }.sun_path) - sizeof(name) - sizeof("/c");
+    const char *base = tmpdir(most);
+    char *dir = xasprintf("%s%s", base, name);
     if (!mkdtemp(dir)) { /* mode 0700 */
         err_sys(err, 1, "cannot make a directory in %s", base);
         free(dir);
@@ -115,7 +152,7 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 
 struct start {
     const struct pair_options *opts;
-    char *listen, *state; /* owned */
+    char *listen; /* owned */
     char *coordinator_path, *worker_path;
     int ready[2], identity; /* -1: none */
 };
@@ -127,7 +164,6 @@ static void start_fini(struct start *s)
         if (fds[i] >= 0)
             close(fds[i]);
     free(s->listen);
-    free(s->state);
     free(s->coordinator_path);
     free(s->worker_path);
 }
@@ -158,7 +194,7 @@ static int start_coordinator(struct pair *p, struct start *s, struct err *err)
     args_add(&args, "--listen");
     args_add(&args, "%s", s->listen);
     args_add(&args, "--state");
-    args_add(&args, "%s", s->state);
+    args_add(&args, "%s", p->state);
     if (!kept) {
         args_add(&args, "--durability");
         args_add(&args, "none");
@@ -253,7 +289,7 @@ static int prepare(struct pair *p, struct start *s, struct err *err)
     if (!o->listen && dir_make(p, err) < 0)
         return -1;
     s->listen = o->listen ? xstrdup(o->listen) : xasprintf("ipc://%s/c", p->dir);
-    s->state = o->state_dir ? xstrdup(o->state_dir) : xasprintf("%s/state", p->dir);
+    p->state = o->state_dir ? xstrdup(o->state_dir) : xasprintf("%s/state", p->dir);
     if (pipe2(s->ready, O_CLOEXEC) < 0)
         return err_sys(err, 1, "pipe");
     if (o->quiet && !getenv("TIDEMILL_LOG_LEVEL")) {
@@ -330,5 +366,6 @@ void pair_free(struct pair *p, int signo)
     free(p->worker_path);
     free(p->dir);
     free(p->endpoint);
+    free(p->state);
     free(p);
 }

@@ -25,6 +25,10 @@ int pair_start(const struct pair_options *opts, struct pair **ret, struct err *e
 const char *pair_endpoint(const struct pair *p); /* as bound; owned by p */
 /* -1 when one of the two has ended: err says which and why. */
 int pair_check(struct pair *p, struct err *err);
+/* The last of what a quiet coordinator said of its disk since the last call; false:
+ * nothing. */
+bool pair_warning(struct pair *p, char *text, size_t size);
+const char *pair_state(const struct pair *p); /* the state directory; owned by p */
 /* Ends both, waits, removes what was private, frees. signo: sent first, or 0. NULL ok. */
 void pair_free(struct pair *p, int signo);
 

@@ -220,7 +220,7 @@ PY
     [ "$status" -eq 8 ]
     grep -q -- '--state DIR' err
     for kid in $kids; do wait_gone "$kid"; done
-    [ -z "$(ls run)" ]
+    [ -z "$(ls tmp)" ]
 }
 
 @test "Ctrl-C with --state: the same command goes on and does only what is missing" {

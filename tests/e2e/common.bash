@@ -7,8 +7,8 @@ common_setup() {
     export PATH
     unset TIDEMILL_COORDINATOR TIDEMILL_STATE
     T=$(mktemp -d "${BATS_TMPDIR:-/tmp}/tidemill-e2e.XXXXXX")
-    export XDG_RUNTIME_DIR=$T/run XDG_CONFIG_HOME=$T/config
-    mkdir -m 700 "$T/run" "$T/config"
+    export XDG_RUNTIME_DIR=$T/run XDG_CONFIG_HOME=$T/config TMPDIR=$T/tmp
+    mkdir -m 700 "$T/run" "$T/config" "$T/tmp"
     cd "$T" || return 1
     PIDS=()
 }

@@ -12,10 +12,10 @@ setup() {
     STATE=$T/disk/state
 }
 teardown() {
-    local pid
+    local pid dir
     for pid in "${PIDS[@]}"; do kill "$pid" 2>/dev/null; done
     for pid in "${PIDS[@]}"; do wait_gone "$pid" || kill -9 "$pid"; done
-    mountpoint -q disk && umount disk
+    for dir in disk run; do ! mountpoint -q $dir || umount $dir; done
     common_teardown
 }
 
@@ -123,4 +123,30 @@ start_small() {
     rm disk/filler
     tidemill wait j1
     [ "$(tidemill results j1 | wc -l)" -eq 100000 ]
+}
+
+@test "a private cluster needs no room in the runtime directory" {
+    unset TIDEMILL_COORDINATOR
+    mount -t tmpfs -o size=1m tmpfs run
+    echo 1 >first
+    [ "$(tidemill hash first)" = "$(sha256sum first)" ]
+}
+
+@test "a private cluster whose disk is full says so, and goes on when there is room" {
+    unset TIDEMILL_COORDINATOR
+    echo 1 >first
+    mkfifo feed
+    TMPDIR=$T/disk tidemill hash --files-from feed >out 2>err 3>&- &
+    client=$!
+    exec 8>feed
+    echo first >&8
+    until_ok grep -q first out
+    fill 3000
+    until_ok grep -q 'the private coordinator: disk_low' err
+    grep -q "hint: make room in $T/disk/tidemill-" err
+    echo first >&8
+    rm disk/filler
+    exec 8>&-
+    wait "$client"
+    [ "$(wc -l <out)" -eq 2 ]
 }

@@ -7,8 +7,7 @@ setup() {
     load common.bash
     common_setup
     mkdir spool
-    export TIDEMILL_SPOOL=$T/spool TMPDIR=$T/tmp
-    mkdir tmp
+    export TIDEMILL_SPOOL=$T/spool
     tidemill key identity id >recipient
     R=$(cat recipient)
     use_coordinator
