@@ -217,6 +217,14 @@ int cli_open(struct tm_open_options *opts, struct opened *ret, struct tm_error *
     return -1;
 }
 
+int cli_open_private(struct tm_open_options *opts, struct opened *ret,
+                     struct tm_error *err)
+{
+    *ret = (struct opened){ 0 };
+    opts->procs = (uint32_t)now.procs;
+    return tm_open(opts, &ret->tm, err);
+}
+
 int cli_open_cluster(const char *what, struct opened *ret, struct tm_error *err)
 {
     struct tm_open_options opts = { 0 };

@@ -59,6 +59,10 @@ struct opened {
     char *endpoint, *origin; /* owned; endpoint NULL = embedded */
 };
 int cli_open(struct tm_open_options *opts, struct opened *ret, struct tm_error *err);
+/* A private cluster wherever a coordinator may be: for streams, which are read and
+ * written here (R17). Nothing of it is kept. */
+int cli_open_private(struct tm_open_options *opts, struct opened *ret,
+                     struct tm_error *err);
 /* As cli_open, but a coordinator is needed: `what` cannot be done without one. */
 int cli_open_cluster(const char *what, struct opened *ret, struct tm_error *err);
 void cli_close(struct opened *o);

@@ -130,14 +130,14 @@ int cmd_decrypt(int argc, char **argv)
     const char **args = NULL;
     struct err err = { 0 };
     size_t n = 0;
-    int code = 0;
+    int code = 0, from_stdin = 0;
 
     if (cli_parse(cli_command("decrypt"), table, argc, argv, &o, &args, &n, &code) == 0) {
         if (n == 0 && !o.files_from) {
             err_set(&err, EXIT_USAGE, "nothing to decrypt");
             err_hint(&err, "tidemill decrypt -i FILE PATH..., or - as a stream");
-        } else if (n > 1 && feed_has_stdin(args, n)) {
-            err_set(&err, EXIT_USAGE, "- is standard input, and stands alone");
+        } else if ((from_stdin = feed_is_stdin(args, n, o.files_from, &err)) < 0) {
+            /* said below */
         } else if (o.output && (n != 1 || o.files_from || o.recursive)) {
             err_set(&err, EXIT_USAGE, "--output is for one input; -o DIR is for many");
         } else if (keys_read(&o, &k, &err) < 0 && !err.code) {
@@ -145,7 +145,7 @@ int cmd_decrypt(int argc, char **argv)
         }
         if (err.code)
             code = cli_error(&err);
-        else if (n == 1 && strcmp(args[0], "-") == 0)
+        else if (from_stdin)
             code = stream_run("decrypt", none, buf_span(&k.text));
         else
             code = decrypt(&o, &k, args, n, argc, argv);

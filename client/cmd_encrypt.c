@@ -155,14 +155,14 @@ int cmd_encrypt(int argc, char **argv)
     const char **args = NULL;
     struct err err = { 0 };
     size_t n = 0;
-    int code = 0;
+    int code = 0, from_stdin = 0;
 
     if (cli_parse(cli_command("encrypt"), table, argc, argv, &o, &args, &n, &code) == 0) {
         if (n == 0 && !o.files_from) {
             err_set(&err, EXIT_USAGE, "nothing to encrypt");
             err_hint(&err, "tidemill encrypt -r age1... PATH..., or - as a stream");
-        } else if (n > 1 && feed_has_stdin(args, n)) {
-            err_set(&err, EXIT_USAGE, "- is standard input, and stands alone");
+        } else if ((from_stdin = feed_is_stdin(args, n, o.files_from, &err)) < 0) {
+            /* said below */
         } else if (o.output && (n != 1 || o.files_from || o.recursive)) {
             err_set(&err, EXIT_USAGE, "--output is for one input; -o DIR is for many");
         } else {
@@ -170,7 +170,7 @@ int cmd_encrypt(int argc, char **argv)
         }
         if (err.code)
             code = cli_error(&err);
-        else if (n == 1 && strcmp(args[0], "-") == 0)
+        else if (from_stdin)
             code = stream(&o, &r);
         else
             code = encrypt(&o, &r, args, n, argc, argv);

@@ -157,6 +157,10 @@ static int check(const struct options *o, size_t n, struct err *err)
         err_set(err, EXIT_USAGE, "where shall the bodies go?");
         return err_hint(err, "-o DIR stores them, --hash sha256 digests and drops them");
     }
+    if (!o->out && !o->hash && o->common.detach) {
+        err_set(err, EXIT_USAGE, "-d leaves nobody to take the body");
+        return err_hint(err, "-o DIR stores it");
+    }
     if (o->recipients.n && !o->out)
         return err_set(err, EXIT_USAGE, "-r needs -o DIR");
     for (size_t i = 0; i < o->recipients.n; i++)
@@ -198,19 +202,13 @@ static int fetch(const struct options *o, const char *const *urls, size_t n, int
     spec.rate = o->rate;
     spec.ca_file = ca;
     if (!o->out && !o->hash) {
-        AUTO_FREE char *endpoint = NULL, *origin = NULL;
-        struct tm_error terr = { 0 };
-        if (tm_find_coordinator(o->common.coordinator, &endpoint, &origin, &terr) < 0)
-            return cli_tm_error(&terr);
-        spec.sink = TM_SINK_RETURN; /* a worker elsewhere cannot write here */
-        if (!endpoint) {
-            spec.sink = TM_SINK_FILE;
-            spec.force = true;
-            /* One body of any length, by way of a private file. */
-            if (feed_scratch("body", &f.temp, &err) < 0)
-                return cli_error(&err);
-            open.scratch = f.temp;
-        }
+        /* One body of any length, by way of a private file. */
+        if (feed_scratch("body", &f.temp, &err) < 0)
+            return cli_error(&err);
+        open.scratch = f.temp;
+        spec.sink = TM_SINK_FILE;
+        spec.force = true;
+        f.run.private_only = true;
         f.run.present.to_stdout = true;
         f.run.on_end = open_body;
         f.run.arg = &f;

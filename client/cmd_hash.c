@@ -65,33 +65,39 @@ static int hash(const struct options *o, const char *const *args, size_t n, int 
     struct err err = { 0 };
     AUTO_BUF key = BUF_INIT;
     AUTO_FREE char *scratch = NULL;
+    int from_stdin = feed_is_stdin(args, n, o->files_from, &err);
 
+    if (from_stdin < 0)
+        return cli_error(&err);
     if (o->algos && manifest_algos_parse(o->algos, &algos, &err) < 0)
         return cli_error(&err);
     AUTO_FREE char *cwd = walk_absolute(".");
     buf_printf(&key, "%s", cwd);
     for (int i = 0; i < argc; i++)
         buf_add(&key, argv[i], strlen(argv[i]) + 1);
-    struct run run = { .follow_flags = o->order ? TM_TASK_ORDER : 0 };
+    struct run run = { .follow_flags = o->order ? TM_TASK_ORDER : 0,
+                       .private_only = from_stdin };
     struct tm_open_options open = { 0 };
     struct tm_job_spec spec = { .command = "hash",
                                 .source = TM_SOURCE_PATH,
                                 .algos = algos };
     run.present.tag = o->tag || (__builtin_popcount(algos) > 1 && !o->out);
     run.present.manifest_dir = o->out ? xstrdup(o->out) : NULL;
-    if (feed_has_stdin(args, n) && feed_scratch("stdin", &scratch, &err) < 0)
+    if (from_stdin && feed_scratch("stdin", &scratch, &err) < 0)
         return cli_error(&err);
     open.scratch = scratch;
     int code = run_begin(&run, &open, &spec, &key);
     struct feed feed = { .run = &run,
-                         .scratch = scratch,
                          .recursive = o->recursive,
                          .files_from = o->files_from,
                          .null_ended = o->null_ended,
                          .input = add,
                          .arg = &run };
     if (code == 0) {
-        feed_paths(&feed, args, n);
+        if (from_stdin)
+            feed_stdin(&feed, scratch);
+        else
+            feed_paths(&feed, args, n);
         code = run_end(&run);
     }
     if (scratch)
@@ -122,8 +128,6 @@ int cmd_hash(int argc, char **argv)
         } else if (n == 0 && !o.files_from)
             code = usage("nothing to hash",
                          "tidemill hash PATH..., or - for standard input");
-        else if (o.common.detach && feed_has_stdin(args, n))
-            code = usage("-d cannot leave standard input behind", "name a file");
         else
             code = hash(&o, args, n, argc, argv);
     }

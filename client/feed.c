@@ -41,26 +41,56 @@ int feed_scratch(const char *what, char **ret_path, struct err *err)
     return 0;
 }
 
-/* Standard input becomes a file, since a worker reads files. */
-static int feed_stdin(struct feed *f)
+static int write_all(int fd, const char *data, size_t n)
+{
+    while (n > 0) {
+        ssize_t done = write(fd, data, n);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done < 0)
+            return -1;
+        data += done;
+        n -= (size_t)done;
+    }
+    return 0;
+}
+
+/* All of standard input to fd. -1 with errno, or the run is over. */
+static int copy_stdin(struct run *run, int fd, uint64_t *ret_size)
 {
     char chunk[64 * KIB];
     ssize_t n;
-    int fd = open(f->scratch, O_WRONLY | O_CLOEXEC), rc = 0;
 
-    while (fd >= 0 && (n = read(STDIN_FILENO, chunk, sizeof(chunk))) != 0)
-        if (n < 0 || write(fd, chunk, (size_t)n) != n) {
-            rc = -1;
-            break;
-        }
-    if (fd < 0 || rc < 0)
-        run_refuse(f->run, "-", strerror(errno));
+    *ret_size = 0;
+    for (;;) {
+        if (run_await(run, STDIN_FILENO) < 0)
+            return -1;
+        n = read(STDIN_FILENO, chunk, sizeof(chunk));
+        if (n < 0 && (errno == EINTR || errno == EAGAIN))
+            continue;
+        if (n <= 0)
+            return (int)n;
+        if (write_all(fd, chunk, (size_t)n) < 0)
+            return -1;
+        *ret_size += (uint64_t)n;
+    }
+}
+
+/* A worker reads files, and may read one twice. */
+int feed_stdin(struct feed *f, const char *scratch)
+{
+    int fd = open(scratch, O_WRONLY | O_CLOEXEC);
+    uint64_t size = 0;
+    int rc = fd < 0 ? -1 : copy_stdin(f->run, fd, &size), error = errno;
+
     if (fd >= 0)
         close(fd);
-    if (fd < 0 || rc < 0)
-        return 0;
-    f->stdin_read = true;
-    return f->input(f->arg, "-", f->scratch, "-", "", 0);
+    if (f->run->stop || f->run->over)
+        return -1;
+    if (rc == 0)
+        return f->input(f->arg, "-", scratch, "-", "", size);
+    run_refuse(f->run, "-", strerror(error));
+    return f->run->stop ? -1 : 0;
 }
 
 static int feed_one(struct feed *f, const char *path)
@@ -69,8 +99,6 @@ static int feed_one(struct feed *f, const char *path)
     struct walk_counts counts = { 0 };
     int rc;
 
-    if (strcmp(path, "-") == 0 && f->scratch && !f->stdin_read)
-        return feed_stdin(f);
     rc = walk(path, f->recursive, on_entry, &w, &counts);
     if (counts.skipped && cli_common_now()->verbose)
         cli_note("%s: %llu entries skipped: neither files nor directories", path,
@@ -168,12 +196,22 @@ int feed_list(struct run *run, const char *path, bool null_ended,
     return rc;
 }
 
-bool feed_has_stdin(const char *const *args, size_t n)
+int feed_is_stdin(const char *const *args, size_t n, const char *files_from,
+                  struct err *err)
 {
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(args[i], "-") == 0)
-            return true;
-    return false;
+    size_t at = 0;
+
+    while (at < n && strcmp(args[at], "-") != 0)
+        at++;
+    if (at == n)
+        return 0;
+    if (n > 1 || files_from)
+        return err_set(err, EXIT_USAGE, "- is standard input, and stands alone");
+    if (cli_common_now()->detach) {
+        err_set(err, EXIT_USAGE, "-d cannot leave standard input behind");
+        return err_hint(err, "name a file");
+    }
+    return 1;
 }
 
 int feed_paths(struct feed *f, const char *const *paths, size_t n)

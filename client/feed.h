@@ -15,9 +15,6 @@ struct feed {
     int (*input)(void *arg, const char *shown, const char *abs, const char *root,
                  const char *below, uint64_t size);
     void *arg;
-    const char *scratch; /* where "-", standard input, becomes a file; NULL: "-" is a
-                            file of that name */
-    bool stdin_read;
 };
 
 /* -1: the run is over. Errors of single inputs are told through run_refuse. */
@@ -25,8 +22,13 @@ int feed_paths(struct feed *f, const char *const *paths, size_t n);
 /* A new private file, empty, in tmpdir(). Caller removes it and frees the path; for a
  * private cluster it goes to tm_open_options.scratch too. */
 int feed_scratch(const char *what, char **ret_path, struct err *err);
-/* Is "-" among the arguments? */
-bool feed_has_stdin(const char *const *args, size_t n);
+/* "-", standard input as the only input, by way of the file at scratch. -1: the run is
+ * over. */
+int feed_stdin(struct feed *f, const char *scratch);
+/* Is "-" what the command is to read? -1: it is, but cannot be: it stands alone, and is
+ * gone with this process (R17). */
+int feed_is_stdin(const char *const *args, size_t n, const char *files_from,
+                  struct err *err);
 /* Each line (or NUL-ended name) of a list; fn returning non-zero ends it. */
 int feed_list(struct run *run, const char *path, bool null_ended,
               int (*fn)(void *arg, const char *item, size_t len, size_t line), void *arg,

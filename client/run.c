@@ -83,6 +83,9 @@ static int interrupted(struct run *run)
             fprintf(stderr, "  Ctrl-C again: cancel it\n");
             offer_cancel(run);
         }
+    } else if (run->private_only) {
+        fprintf(stderr, "tidemill: stopped\n");
+        run->stop = EXIT_CANCELLED;
     } else if (cli_common_now()->state) {
         fprintf(stderr, "tidemill: stopped; the same command goes on from here\n");
     } else {
@@ -251,12 +254,13 @@ int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec 
     spec->task_timeout_ns = c->task_timeout_ns;
     spec->deadline_ns = c->deadline_ns;
     spec->detached = c->detach;
-    if (c->state) {
+    if (c->state && !run->private_only) {
         key_of(key_text, key);
         spec->key = key;
     }
-    if (cli_open(open, &run->open, &err) < 0 ||
-        tm_submit(run->open.tm, spec, &run->job, &err) < 0)
+    int opened = run->private_only ? cli_open_private(open, &run->open, &err)
+                                   : cli_open(open, &run->open, &err);
+    if (opened < 0 || tm_submit(run->open.tm, spec, &run->job, &err) < 0)
         goto failed;
     run_catch_interrupts(run->open.tm);
     if (run->detach)

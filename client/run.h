@@ -13,6 +13,7 @@ struct run {
     struct tm_job *job;
     struct present present;
     unsigned follow_flags;
+    bool private_only; /* a stream: in a private cluster, whatever else there is */
     bool detach, draining, over; /* over: the job ended before its inputs did */
     /* Instead of present_result, when set. */
     void (*on_result)(void *arg, const struct tm_result *r);

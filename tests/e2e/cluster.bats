@@ -138,3 +138,31 @@ has_other_mill() { [ -n "$(mill_of "$1")" ] && [ "$(mill_of "$1")" != "$2" ]; }
     [ "$(wc -l <out)" -eq 100 ]
     [ "$(head -1 out | cut -c1-64)" = "$(printf 1 | sha256sum | cut -c1-64)" ]
 }
+
+@test "streams do not go through the coordinator: its worker may be on another host" {
+    mkdir www
+    head -c 3000000 /dev/urandom >www/large
+    start_nginx
+    use_coordinator
+    start_coordinator # no worker: nothing would ever run there
+    [ "$(timeout 60 tidemill hash - <www/large)" = "$(sha256sum - <www/large)" ]
+    timeout 60 tidemill fetch "http://127.0.0.1:$PORT/large" >got
+    cmp got www/large
+    is_empty tmp
+    run -2 --separate-stderr tidemill hash -d - <www/large
+    grep -q 'cannot leave standard input behind' <<<"$stderr"
+    run -2 --separate-stderr tidemill fetch -d "http://127.0.0.1:$PORT/large"
+    grep -q 'nobody to take the body' <<<"$stderr"
+    run -9 tidemill job show last
+}
+
+@test "standard input stands alone" {
+    echo x >f
+    tidemill key identity id >r
+    run -2 --separate-stderr tidemill hash - f <f
+    grep -q -- '- is standard input, and stands alone' <<<"$stderr"
+    run -2 --separate-stderr tidemill encrypt -r "$(cat r)" --files-from f - <f
+    grep -q -- 'stands alone' <<<"$stderr"
+    run -2 --separate-stderr tidemill encrypt -d -r "$(cat r)" - <f
+    grep -q -- 'cannot leave standard input behind' <<<"$stderr"
+}
