@@ -24,7 +24,6 @@ const struct opt cli_common[] = {
     { "verbose", 'v', OPT_FLAG, OFF(verbose), NULL, NULL, 0, 0, NULL, "say more" },
     { "progress", 0, OPT_CHOICE, OFF(progress), "HOW", "auto", 0, 0,
       "auto|bar|plain|json|none", "on standard error" },
-    { "color", 0, OPT_CHOICE, OFF(color), "WHEN", "auto", 0, 0, "auto|always|never", "" },
     { "procs", 'j', OPT_INT, OFF(procs), "N", "0", 0, 1024, NULL,
       "without a coordinator: processes; 0 = as many as cores" },
     { "name", 0, OPT_STR, OFF(name), "NAME", NULL, 0, 0, NULL, "the job's name" },
@@ -36,7 +35,6 @@ const struct opt cli_common[] = {
       "for one input in a process" },
     { "deadline", 0, OPT_DURATION, OFF(deadline_ns), "TIME", NULL, 0, 0, NULL,
       "the job is cancelled then" },
-    { "no-input", 0, OPT_FLAG, OFF(no_input), NULL, NULL, 0, 0, NULL, "never ask" },
     { "help", 'h', OPT_FLAG, OFF(help), NULL, NULL, 0, 0, NULL, "this text" },
     { 0 },
 };
@@ -143,6 +141,9 @@ int cli_error(const struct err *err)
 int cli_tm_error(const struct tm_error *e)
 {
     struct err err = cli_err_of(e);
+
+    if (err.code == TM_TOO_LARGE) /* no exit code */
+        err.code = EXIT_ERROR;
     return cli_error(&err);
 }
 

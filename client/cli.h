@@ -20,8 +20,8 @@ enum {
 };
 
 struct common {
-    const char *coordinator, *state, *progress, *color, *name;
-    bool detach, json, quiet, verbose, no_input, help;
+    const char *coordinator, *state, *progress, *name;
+    bool detach, json, quiet, verbose, help;
     int64_t procs, priority, retries, task_timeout_ns, deadline_ns;
 };
 extern const struct opt cli_common[]; /* rows for struct common at offset 0 of a target */

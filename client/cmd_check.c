@@ -1,5 +1,7 @@
 /* tidemill hash -c: the files of a manifest are hashed by a job, compared here; the
  * output is that of sha256sum -c. */
+#include <errno.h>
+#include <limits.h>
 #include <unistd.h>
 
 #include "client/cmd.h"
@@ -39,7 +41,7 @@ static void compare(void *arg, const struct tm_result *r)
     struct check *c = arg;
     struct span name = span_of(r->shown.data, r->shown.len);
 
-    if (r->status != TM_OK || r->task >= c->n) {
+    if (r->status != TM_OK) {
         bool gone = memmem(r->error.data, r->error.len, "No such file", 12) != NULL;
         if (gone && c->o->ignore_missing) {
             c->missing++;
@@ -63,13 +65,42 @@ static void compare(void *arg, const struct tm_result *r)
     }
 }
 
-/* Which algorithms are needed must be known before the job begins: the manifest is read
- * twice, or kept when it comes from a pipe. */
+/* Which algorithms are needed, and what is expected of every task, must be known before
+ * the job begins, whose first results may be those of an earlier run: the lines are gone
+ * through twice. */
 struct lines {
     struct check *c;
     uint32_t algos;
     bool adding;
 };
+
+static void expect(struct check *c, const struct manifest_entry *e)
+{
+    if (c->n == c->cap) {
+        c->cap = MAX(256, c->cap * 2);
+        c->list = xrealloc(c->list, c->cap * sizeof(*c->list));
+    }
+    c->list[c->n].algo = (uint8_t)e->algo;
+    memcpy(c->list[c->n].digest, e->digest, sizeof(e->digest));
+    c->n++;
+}
+
+/* Each line but those that no system call takes is a task, in their order. */
+static int on_entry(struct lines *l, struct manifest_entry *e)
+{
+    struct check *c = l->c;
+    const char *name = buf_str(&e->name);
+    AUTO_FREE char *abs = walk_absolute(name);
+    struct tm_input in = { .path = abs, .shown = name };
+    bool possible = strlen(abs) < PATH_MAX;
+
+    l->algos |= BIT(e->algo);
+    if (!l->adding && possible)
+        expect(c, e);
+    else if (l->adding && !possible)
+        run_refuse(&c->run, name, strerror(ENAMETOOLONG));
+    return l->adding && possible ? run_add(&c->run, &in) : 0;
+}
 
 static int on_line(void *arg, const char *text, size_t len, size_t number)
 {
@@ -89,20 +120,7 @@ static int on_line(void *arg, const char *text, size_t len, size_t number)
         buf_fini(&e.name);
         return 0;
     }
-    l->algos |= BIT(e.algo);
-    if (l->adding) {
-        if (c->n == c->cap) {
-            c->cap = MAX(256, c->cap * 2);
-            c->list = xrealloc(c->list, c->cap * sizeof(*c->list));
-        }
-        c->list[c->n].algo = (uint8_t)e.algo;
-        memcpy(c->list[c->n].digest, e.digest, sizeof(e.digest));
-        c->n++;
-        const char *name = buf_str(&e.name);
-        AUTO_FREE char *abs = walk_absolute(name);
-        struct tm_input in = { .path = abs, .shown = name };
-        rc = run_add(&c->run, &in);
-    }
+    rc = on_entry(l, &e);
     buf_fini(&e.name);
     return rc;
 }
@@ -160,12 +178,16 @@ int check_run(const struct check_options *o)
     struct tm_open_options open = { 0 };
     struct tm_job_spec spec = { .command = "hash", .source = TM_SOURCE_PATH };
     AUTO_BUF text = BUF_INIT;
+    AUTO_BUF key = BUF_INIT;
+    AUTO_FREE char *cwd = walk_absolute(".");
     struct err err = { 0 };
     int code;
 
     if (cli_read_file(o->manifest, (size_t)1 << 32, &text, &err) < 0)
         return cli_error(&err);
     each_line(&lines, &text);
+    buf_printf(&key, "%s%c%d%c", cwd, 0, o->algo, 0);
+    buf_add(&key, text.data, text.len);
     spec.algos = lines.algos;
     if (!spec.algos) {
         err_set(&err, EXIT_ERROR, "%s: no properly formatted checksum lines found",
@@ -174,8 +196,9 @@ int check_run(const struct check_options *o)
     }
     c.run.on_result = compare;
     c.run.arg = &c;
+    c.run.counted = true;
     c.run.follow_flags = TM_TASK_ORDER;
-    code = run_begin(&c.run, &open, &spec, &text);
+    code = run_begin(&c.run, &open, &spec, &key);
     if (code == 0) {
         lines.adding = true;
         each_line(&lines, &text);

@@ -11,7 +11,7 @@
 struct options {
     struct common common;
     const char *algos, *check, *out, *files_from;
-    bool recursive, order, tag, null_ended, status, ignore_missing;
+    bool recursive, order, tag, null_ended, status, ignore_missing, force;
 };
 
 #define OFF(field) offsetof(struct options, field)
@@ -26,6 +26,8 @@ static const struct opt table[] = {
       "lines with the algorithm's name" },
     { "out", 'o', OPT_STR, OFF(out), "DIR", NULL, 0, 0, NULL,
       "write DIR/SHA256SUMS, DIR/B2SUMS ..." },
+    { "force", 0, OPT_FLAG, OFF(force), NULL, NULL, 0, 0, NULL,
+      "with -o: replace manifests that exist" },
     { "check", 'c', OPT_STR, OFF(check), "MANIFEST", NULL, 0, 0, NULL,
       "check files as sha256sum -c does" },
     { "status", 0, OPT_FLAG, OFF(status), NULL, NULL, 0, 0, NULL,
@@ -83,6 +85,13 @@ static int hash(const struct options *o, const char *const *args, size_t n, int 
                                 .algos = algos };
     run.present.tag = o->tag || (__builtin_popcount(algos) > 1 && !o->out);
     run.present.manifest_dir = o->out ? xstrdup(o->out) : NULL;
+    run.present.force = o->force;
+    run.present.algos = algos;
+    struct tm_error there = { 0 };
+    if (present_check(&run.present, &there) < 0) {
+        present_fini(&run.present);
+        return cli_tm_error(&there);
+    }
     if (from_stdin && feed_scratch("stdin", &scratch, &err) < 0)
         return cli_error(&err);
     open.scratch = scratch;

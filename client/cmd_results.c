@@ -1,6 +1,7 @@
 /* tidemill results, wait and watch: jobs that this or another process submitted. */
 #include "base/clock.h"
 #include "client/cmd.h"
+#include "client/kept.h"
 #include "client/progress.h"
 #include "client/run.h"
 
@@ -8,7 +9,7 @@ struct options {
     struct common common;
     const char *out;
     int64_t timeout_ns;
-    bool follow, failed, order;
+    bool follow, failed, order, force;
 };
 
 #define OFF(field) offsetof(struct options, field)
@@ -20,6 +21,8 @@ static const struct opt results_table[] = {
       "in the order of the inputs" },
     { "out", 'o', OPT_STR, OFF(out), "DIR", NULL, 0, 0, NULL,
       "write manifests: DIR/SHA256SUMS ..." },
+    { "force", 0, OPT_FLAG, OFF(force), NULL, NULL, 0, 0, NULL,
+      "replace manifests that exist" },
     { 0 },
 };
 static const struct opt wait_table[] = {
@@ -48,26 +51,55 @@ static int code_of(const struct tm_job_status *st)
 
 /* ---- results ---- */
 
-/* The records that are there now, not those still to come. */
-static int print_now(struct run *run)
+static void print(void *arg, const struct tm_result *r)
 {
-    struct tm_job_status st;
+    present_result(arg, r);
+}
+
+/* The records that are there now, not those still to come: as many as the job's status
+ * counts, which come in the order of their recording. kept: they are sorted first. */
+static int print_now(struct run *run, const struct options *o,
+                     const struct tm_job_status *st, struct kept *kept)
+{
+    const struct tm_counts *n = &st->counts;
+    uint64_t want = n->failed + n->quarantined + n->cancelled + (o->failed ? 0 : n->ok);
     struct tm_error err = { 0 };
     struct tm_result r;
-    uint64_t want;
     int rc = 1;
 
-    if (tm_job_status(run->job, &st, &err) < 0)
-        return cli_tm_error(&err);
-    want = st.counts.ok + st.counts.failed + st.counts.quarantined + st.counts.cancelled;
-    while (rc == 1 && tm_cursor(run->job) < want)
-        if ((rc = tm_next(run->job, &r, TM_FOREVER, &err)) == 1)
-            present_result(&run->present, &r);
-    while (rc == 1 && (rc = tm_next(run->job, &r, 0, &err)) == 1)
-        present_result(&run->present, &r);
+    while (rc == 1 && want-- > 0 && !run->present.broken) {
+        rc = tm_next(run->job, &r, TM_FOREVER, &err);
+        if (rc == 1 && kept)
+            kept_add(kept, &r);
+        else if (rc == 1)
+            print(&run->present, &r);
+    }
+    if (rc == TM_AGAIN)
+        return EXIT_STILL_RUNNING;
+    if (rc != -1 && kept && kept_each(kept, print, &run->present) < 0) {
+        struct err e = { 0 };
+        err_sys(&e, EXIT_ERROR, "a temporary file");
+        return cli_error(&e);
+    }
     if (rc == -1 || present_end(&run->present, &err) < 0)
         return cli_tm_error(&err);
-    return code_of(&st);
+    return code_of(st);
+}
+
+static int print_running(struct run *run, const struct options *o,
+                         const struct tm_job_status *st)
+{
+    struct kept *kept = o->order ? kept_new() : NULL;
+    struct err err = { 0 };
+    int code;
+
+    if (o->order && !kept) {
+        err_sys(&err, EXIT_ERROR, "a temporary file");
+        return cli_error(&err);
+    }
+    code = print_now(run, o, st, kept);
+    kept_free(kept);
+    return code;
 }
 
 static int print_one(struct run *run, const struct options *o, uint64_t id)
@@ -75,9 +107,7 @@ static int print_one(struct run *run, const struct options *o, uint64_t id)
     struct tm_job_spec spec;
     struct tm_job_status st;
     struct tm_error err = { 0 };
-    unsigned flags =
-        TM_INPUTS | (o->order ? TM_TASK_ORDER : 0) | (o->failed ? TM_FAILED_ONLY : 0);
-    int code;
+    unsigned flags = TM_INPUTS | (o->failed ? TM_FAILED_ONLY : 0);
 
     if (tm_attach(run->open.tm, id, &run->job, &err) < 0 ||
         tm_job_describe(run->job, &spec, &err) < 0 ||
@@ -85,14 +115,19 @@ static int print_one(struct run *run, const struct options *o, uint64_t id)
         return cli_tm_error(&err);
     run->present.json = o->common.json;
     run->present.manifest_dir = o->out ? xstrdup(o->out) : NULL;
-    if (tm_job_status(run->job, &st, &err) < 0 || tm_follow(run->job, 0, flags, &err) < 0)
+    run->present.force = o->force;
+    if (present_check(&run->present, &err) < 0 || tm_job_status(run->job, &st, &err) < 0)
+        return cli_tm_error(&err);
+    bool now = !st.ended && !o->follow;
+    if (o->order && !now)
+        flags |= TM_TASK_ORDER;
+    if (tm_follow(run->job, 0, flags, &err) < 0)
         return cli_tm_error(&err);
     run_catch_interrupts(run->open.tm);
-    if (!st.ended && !o->follow)
-        return print_now(run);
+    if (now)
+        return print_running(run, o, &st);
     run->draining = true;
-    code = run_end(run);
-    return code;
+    return run_end(run);
 }
 
 int cmd_results(int argc, char **argv)
@@ -142,6 +177,17 @@ static void say_end(uint64_t id, const struct tm_counts *c)
         cli_note("j%llu: %s ok", (unsigned long long)id, cli_count(c->ok, ok));
 }
 
+static int watch_begin(struct tm_job *job, struct progress **ret, struct tm_error *err)
+{
+    struct tm_job_spec spec;
+
+    if (tm_job_describe(job, &spec, err) < 0)
+        return -1;
+    *ret = progress_new(cli_common_now(), spec.command ? spec.command : "map");
+    progress_at_once(*ret);
+    return 0;
+}
+
 /* Waits for one job; shows its progress meanwhile when asked to. */
 static int wait_one(struct tm *tm, uint64_t id, int64_t until_ns, bool watch)
 {
@@ -152,7 +198,7 @@ static int wait_one(struct tm *tm, uint64_t id, int64_t until_ns, bool watch)
     int rc = tm_attach(tm, id, &job, &err);
 
     if (rc == 0 && watch)
-        progress = progress_new(cli_common_now(), "job");
+        rc = watch_begin(job, &progress, &err);
     run_catch_interrupts(tm);
     while (rc == 0) {
         int64_t left = until_ns ? until_ns - clock_mono_ns() : TM_FOREVER;
@@ -168,6 +214,11 @@ static int wait_one(struct tm *tm, uint64_t id, int64_t until_ns, bool watch)
     tm_job_free(job);
     if (rc == TM_AGAIN) {
         cli_note("j%llu: still running", (unsigned long long)id);
+        if (run_interrupted())
+            cli_note(
+                "  to come back: tidemill watch j%llu; its results: tidemill results "
+                "j%llu",
+                (unsigned long long)id, (unsigned long long)id);
         return EXIT_STILL_RUNNING;
     }
     if (rc < 0)

@@ -1,6 +1,7 @@
 #include "client/present.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -127,19 +128,84 @@ static void result_json(struct present *p, const struct tm_result *r)
 
 /* ---- manifests ---- */
 
+static char *manifest_path(const struct present *p, int algo)
+{
+    return xasprintf("%s/%s", p->manifest_dir, manifest_file_name((enum algo)algo));
+}
+
+int present_check(const struct present *p, struct tm_error *err)
+{
+    for (int a = 0; p->manifest_dir && !p->force && a < TM_ALGO_COUNT; a++) {
+        AUTO_FREE char *path = manifest_path(p, a);
+        if (!((p->algos | p->out_algos) & TM_BIT(a)) || access(path, F_OK) < 0)
+            continue;
+        err->code = EXIT_ERROR;
+        snprintf(err->text, sizeof(err->text), "%s exists already", path);
+        snprintf(err->hint, sizeof(err->hint), "--force replaces it");
+        return -1;
+    }
+    return 0;
+}
+
+/* Under a name of its own until it is whole: what is there is not touched. */
+static void manifest_open(struct present *p, enum algo algo)
+{
+    char *temp = xasprintf("%s/.%s.tm-XXXXXX", p->manifest_dir, manifest_file_name(algo));
+    mode_t mask = umask(0);
+    int fd = -1;
+
+    umask(mask);
+    if (mkdir(p->manifest_dir, 0777) == 0 || errno == EEXIST)
+        fd = mkostemp(temp, O_CLOEXEC);
+    if (fd < 0) {
+        broken(p, p->manifest_dir);
+        free(temp);
+        return;
+    }
+    fchmod(fd, 0666 & ~mask);
+    p->files[algo] = fdopen(fd, "w");
+    p->temps[algo] = temp;
+}
+
 static FILE *manifest_file(struct present *p, enum algo algo)
 {
     if (!p->manifest_dir)
         return stdout;
-    if (!p->files[algo] && !p->broken) {
-        AUTO_FREE char *path =
-            xasprintf("%s/%s", p->manifest_dir, manifest_file_name(algo));
-        if (mkdir(p->manifest_dir, 0777) < 0 && errno != EEXIST)
-            broken(p, p->manifest_dir);
-        else if (!(p->files[algo] = fopen(path, "we")))
-            broken(p, path);
-    }
+    if (!p->files[algo] && !p->broken)
+        manifest_open(p, algo);
     return p->files[algo];
+}
+
+static int dir_sync(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 ? -1 : fsync(fd);
+
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+/* Its name is given when its bytes are on disk. */
+static void manifest_publish(struct present *p, int algo)
+{
+    AUTO_FREE char *path = manifest_path(p, algo);
+    bool whole = fflush(p->files[algo]) == 0 && fsync(fileno(p->files[algo])) == 0;
+    int rc;
+
+    if (fclose(p->files[algo]) != 0 || !whole)
+        broken(p, path);
+    p->files[algo] = NULL;
+    if (p->broken)
+        return;
+    rc = p->force ? rename(p->temps[algo], path) : link(p->temps[algo], path);
+    if (rc < 0 || (!p->force && unlink(p->temps[algo]) < 0) ||
+        dir_sync(p->manifest_dir) < 0)
+        broken(p, path);
+    if (rc == 0) {
+        free(p->temps[algo]);
+        p->temps[algo] = NULL;
+    }
 }
 
 /* The name in a manifest: the file that was stored, as the user would write it, else the
@@ -207,11 +273,9 @@ void present_result(struct present *p, const struct tm_result *r)
 
 int present_end(struct present *p, struct tm_error *err)
 {
-    for (int a = 0; a < TM_ALGO_COUNT; a++) {
-        if (p->files[a] && fclose(p->files[a]) != 0)
-            broken(p, "a manifest");
-        p->files[a] = NULL;
-    }
+    for (int a = 0; a < TM_ALGO_COUNT; a++)
+        if (p->files[a])
+            manifest_publish(p, a);
     if (fflush(stdout) != 0)
         broken(p, "to standard output");
     if (p->broken)
@@ -221,9 +285,13 @@ int present_end(struct present *p, struct tm_error *err)
 
 void present_fini(struct present *p)
 {
-    for (int a = 0; a < TM_ALGO_COUNT; a++)
+    for (int a = 0; a < TM_ALGO_COUNT; a++) {
         if (p->files[a])
             fclose(p->files[a]);
+        if (p->temps[a])
+            unlink(p->temps[a]);
+        free(p->temps[a]);
+    }
     free(p->out_dir);
     free(p->out_abs);
     free(p->command);

@@ -17,7 +17,9 @@ struct present {
     uint32_t algos, out_algos;
     bool json;
     char *manifest_dir; /* owned; manifests go to files here; NULL = to stdout */
+    bool force;         /* replace manifests that exist */
     FILE *files[TM_ALGO_COUNT];
+    char *temps[TM_ALGO_COUNT]; /* owned; their names until present_end */
     uint64_t failed, printed;
     bool broken; /* stdout or a manifest cannot be written: why is in err */
     struct tm_error err;
@@ -28,9 +30,12 @@ void present_pack(const struct present *p, struct buf *out);
 /* From a job as described by the coordinator. */
 int present_of_job(const struct tm_job_spec *spec, struct present *ret,
                    struct tm_error *err);
+/* -1: a manifest is there already, and force is not said. */
+int present_check(const struct present *p, struct tm_error *err);
 /* Prints one result: data to stdout, a failure to stderr (or JSON). */
 void present_result(struct present *p, const struct tm_result *r);
-/* Flushes. -1 when something could not be written. */
+/* Flushes; manifests get their names, whole and on disk. -1 when something could not be
+ * written. */
 int present_end(struct present *p, struct tm_error *err);
 void present_fini(struct present *p);
 

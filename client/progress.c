@@ -45,6 +45,12 @@ struct progress *progress_new(const struct common *c, const char *command)
     return p;
 }
 
+void progress_at_once(struct progress *p)
+{
+    if (p)
+        p->next_ns = 0;
+}
+
 static uint64_t done(const struct tm_counts *c)
 {
     return c->ok + c->failed + c->quarantined + c->cancelled;

@@ -8,6 +8,8 @@
 struct progress;
 
 struct progress *progress_new(const struct common *c, const char *command);
+/* The next progress_show shows something, however short the job. p may be NULL. */
+void progress_at_once(struct progress *p);
 /* Called often; shows at most what is due. p may be NULL. */
 void progress_show(struct progress *p, const struct tm_job *job, bool ended);
 /* Takes the bar away, so that a line can be printed. p may be NULL. */

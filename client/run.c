@@ -15,7 +15,8 @@ enum {
     DRAIN_EVERY = 256,
     AWAIT_MS = 200, /* a signal just before poll is noticed then */
 };
-#define SECOND_NS (2 * NS_PER_S) /* how long a second Ctrl-C is waited for */
+#define SECOND_NS (2 * NS_PER_S)  /* how long a second Ctrl-C is waited for */
+#define SEAL_NS   (10 * NS_PER_S) /* how long its seal, on leaving */
 
 /* ---- Ctrl-C ---- */
 
@@ -64,25 +65,64 @@ static void offer_cancel(struct run *run)
                 (unsigned long long)tm_job_id(run->job));
 }
 
+/* Inputs that nobody can add to any more: the job shall end with those it has. */
+static void seal_behind(struct run *run)
+{
+    struct tm_error err = { 0 };
+    int64_t left_ns, until_ns = clock_mono_ns() + SEAL_NS;
+    int rc = tm_seal(run->job, &err) < 0 ? -1 : TM_AGAIN;
+
+    while (rc == TM_AGAIN && (left_ns = until_ns - clock_mono_ns()) > 0 && interrupts < 2)
+        rc = tm_sync(run->job, left_ns, &err);
+    if (rc != 0)
+        fprintf(
+            stderr,
+            "tidemill: j%llu could not be told that this was all%s%s: it is abandoned "
+            "after a while\n",
+            (unsigned long long)tm_job_id(run->job), rc < 0 ? ": " : "",
+            rc < 0 ? err.text : "");
+}
+
+/* What becomes of the job on a cluster. */
+static void say_detached(const struct run *run, bool sealing)
+{
+    unsigned long long id = tm_job_id(run->job);
+    char n[32];
+
+    if (run->draining)
+        fprintf(stderr, "tidemill: detached; j%llu goes on\n", id);
+    else if (sealing)
+        fprintf(
+            stderr,
+            "tidemill: detached; j%llu goes on with the inputs it has (%s), and takes "
+            "no more\n",
+            id, cli_count(run->added, n));
+    else
+        fprintf(
+            stderr,
+            "tidemill: detached; j%llu waits for the inputs it lacks: the same command "
+            "goes on from here\n",
+            id);
+    fprintf(stderr,
+            "  to come back: tidemill watch j%llu; its results: tidemill results j%llu\n",
+            id, id);
+}
+
 /* Says how to come back, and which exit code that is. */
 static int interrupted(struct run *run)
 {
-    unsigned long long id = tm_job_id(run->job);
+    bool sealing = !run->draining && !cli_common_now()->state;
 
     run->stop = EXIT_STILL_RUNNING;
     progress_clear(run->progress);
     if (run->open.endpoint) {
-        fprintf(stderr, "tidemill: detached; j%llu goes on%s\n", id,
-                run->draining ? ""
-                              : " with the inputs it has, once it is submitted again");
-        fprintf(stderr,
-                "  to come back: tidemill watch j%llu; its results: tidemill "
-                "results j%llu\n",
-                id, id);
+        say_detached(run, sealing);
         if (last_signal == SIGINT) {
             fprintf(stderr, "  Ctrl-C again: cancel it\n");
             offer_cancel(run);
         }
+        if (sealing && run->stop == EXIT_STILL_RUNNING)
+            seal_behind(run);
     } else if (run->private_only) {
         fprintf(stderr, "tidemill: stopped\n");
         run->stop = EXIT_CANCELLED;
@@ -223,6 +263,10 @@ static int see_accepted(struct run *run)
         run->draining = sealed;
         return 0;
     }
+    if (run->counted) {
+        run->skip = accepted;
+        return 0;
+    }
     run->seen = xcalloc(1, sizeof(*run->seen));
     run->seen->left = accepted;
     while (run->seen->left)
@@ -283,6 +327,10 @@ int run_add(struct run *run, const struct tm_input *in)
         return -1;
     if (run->draining || (run->seen && seen_has(run->seen, in)))
         return 0; /* it is a task already */
+    if (run->skip) {
+        run->skip--;
+        return 0;
+    }
     while ((rc = run->detach ? tm_add(run->job, in, &err)
                              : tm_try_add(run->job, in, &err)) == TM_AGAIN) {
         if (interrupts)
@@ -290,7 +338,7 @@ int run_add(struct run *run, const struct tm_input *in)
         if (!run->detach && drain(run, 10 * NS_PER_MS) < 0)
             return -1;
     }
-    if (rc < 0 && err.code == TM_ERROR) { /* this input alone: too large */
+    if (rc < 0 && err.code == TM_TOO_LARGE) { /* this input alone */
         run_refuse(run, in->shown ? in->shown : in->path ? in->path : in->url, err.text);
         return 0;
     }

@@ -19,6 +19,10 @@ struct run {
     void (*on_result)(void *arg, const struct tm_result *r);
     void (*on_end)(void *arg); /* before the cluster is closed; may be NULL */
     void *arg;
+    /* The inputs come from bytes that the key has, so in the same order every time: the
+     * first so many of them are tasks already, equal or not. */
+    bool counted;
+    uint64_t skip;
     uint64_t added, refused; /* refused: inputs that never became tasks */
     struct seen *seen;
     struct progress *progress;

@@ -47,13 +47,14 @@ enum { TM_AGAIN = -2 };
 
 /* Codes are the exit codes of the command line. */
 enum tm_code {
-    TM_ERROR = 1,       /* anything else */
-    TM_USAGE = 2,       /* bad option, bad argument */
-    TM_DENIED = 5,      /* authentication or permission */
-    TM_UNREACHABLE = 6, /* coordinator cannot be reached: may be tried again */
-    TM_CANCELLED = 8,   /* the job was cancelled or abandoned */
-    TM_NOT_FOUND = 9,   /* no such job or node */
-    TM_UNPLACEABLE = 10 /* no node can ever run it */
+    TM_ERROR = 1,        /* anything else */
+    TM_USAGE = 2,        /* bad option, bad argument */
+    TM_DENIED = 5,       /* authentication or permission */
+    TM_UNREACHABLE = 6,  /* coordinator cannot be reached: may be tried again */
+    TM_CANCELLED = 8,    /* the job was cancelled or abandoned */
+    TM_NOT_FOUND = 9,    /* no such job or node */
+    TM_UNPLACEABLE = 10, /* no node can ever run it */
+    TM_TOO_LARGE = 11    /* one input is: the job goes on without it; no exit code */
 };
 struct tm_error {
     int code;       /* enum tm_code */
@@ -196,7 +197,7 @@ struct tm_input {
 
 /* Adds one input: the job's next task. Blocks while the coordinator takes no more.
  * Inputs leave in chunks of 4,096 tasks or 256 KiB, or 20 ms after the last one.
- * -1 with code 1 and "too large" when one packed input is over 64 KiB: it was not added,
+ * -1 with TM_TOO_LARGE when one packed input is over 64 KiB: it was not added,
  * the job goes on. TM_AGAIN only after tm_interrupt: not added. */
 int tm_add(struct tm_job *job, const struct tm_input *in, struct tm_error *err);
 /* The same, but never blocks: TM_AGAIN while there is no room. */

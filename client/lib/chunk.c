@@ -111,8 +111,8 @@ int chunk_add(struct tm_job *job, const struct tm_input *in, struct err *err)
     size_t len = job->open_body.len - from;
     if (len > c->input_max) {
         job->open_body.len = from;
-        return err_set(err, TM_ERROR, "too large: an input of %zu bytes, limit %u", len,
-                       c->input_max);
+        return err_set(err, TM_TOO_LARGE, "too large: an input of %zu bytes, limit %u",
+                       len, c->input_max);
     }
     if (job->open_n > 0 && open_bytes(job) + sizeof(uint32_t) > c->chunk_bytes_max) {
         if (job->chunk_bytes + open_bytes(job) - len >= job->credit_bytes) {

@@ -53,6 +53,10 @@ static int ask_status(struct tm_job *job, struct tm_job_status *ret, struct err 
     };
     tm_rows_free(rows);
     const struct tm_counts *n = &ret->counts;
+    pthread_mutex_lock(&job->conn->mu);
+    if (!job->follow) /* else its results say more */
+        job->heard.counts = ret->counts;
+    pthread_mutex_unlock(&job->conn->mu);
     ret->ended = ret->state >= TM_DONE &&
                  n->ok + n->failed + n->quarantined + n->cancelled >= n->tasks;
     return 0;

@@ -179,7 +179,7 @@ static void too_large_is_refused_and_the_job_goes_on(void **state)
     static char big[65 * KIB];
     struct tm_input in = { .data = big, .data_len = sizeof(big) };
     assert_int_equal(tm_add(job, &in, &err), -1);
-    assert_int_equal(err.code, TM_ERROR);
+    assert_int_equal(err.code, TM_TOO_LARGE);
     assert_non_null(strstr(err.text, "too large"));
     assert_int_equal(tm_add(job, &(struct tm_input){ .path = "/x" }, &err), -1);
     assert_int_equal(err.code, TM_USAGE);
