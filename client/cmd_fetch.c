@@ -8,6 +8,7 @@
 #include "client/feed.h"
 #include "client/manifest.h"
 #include "client/names.h"
+#include "client/outputs.h"
 #include "client/walk.h"
 
 struct options {
@@ -53,8 +54,9 @@ struct fetching {
     struct run run;
     const char *list; /* being read */
     const char *suffix;
-    char *out_abs, *temp; /* temp: one body on its way to standard output */
-    FILE *body;           /* the same */
+    struct outputs outputs; /* their names only */
+    char *out_abs, *temp;   /* temp: one body on its way to standard output */
+    FILE *body;             /* the same */
 };
 
 static int add_url(struct fetching *f, const char *url)
@@ -71,6 +73,11 @@ static int add_url(struct fetching *f, const char *url)
         in.out = out = xasprintf("%s/%s", f->out_abs, name);
     else if (f->temp)
         in.out = f->temp;
+    if (out && !outputs_claim(&f->outputs, out)) {
+        AUTO_FREE char *why = xasprintf("another URL goes to %s/%s too", f->o->out, name);
+        run_refuse(&f->run, url, why);
+        return f->run.stop ? -1 : 0;
+    }
     return run_add(&f->run, &in);
 }
 
@@ -169,55 +176,82 @@ static int check(const struct options *o, size_t n, struct err *err)
     return 0;
 }
 
+static int spec_of(const struct options *o, struct tm_job_spec *ret, struct err *err)
+{
+    uint32_t algos = 0;
+
+    if (o->hash && manifest_algos_parse(o->hash, &algos, err) < 0)
+        return -1;
+    *ret = (struct tm_job_spec){
+        .command = "fetch",
+        .source = TM_SOURCE_URL,
+        .sink = o->out || !o->hash ? TM_SINK_FILE : TM_SINK_NONE,
+        .algos = algos,
+        .force = o->force || !o->out, /* without: a file of ours */
+        .connect_timeout_ns = o->connect_timeout_ns,
+        .stall_timeout_ns = o->stall_ns,
+        .transfer_timeout_ns = o->timeout_ns,
+        .max_bytes = (uint64_t)o->max_size,
+        .per_host = (uint32_t)o->per_host,
+        .rate = o->rate,
+    };
+    if (o->recipients.n) {
+        ret->transform = TM_TRANSFORM_ENCRYPT;
+        ret->recipients = o->recipients.items;
+        ret->n_recipients = o->recipients.n;
+        ret->out_algos = algos;
+    }
+    return 0;
+}
+
+/* Where the bodies go. */
+static int place(struct fetching *f, struct tm_open_options *open, struct err *err)
+{
+    const struct options *o = f->o;
+
+    if (o->out) {
+        f->out_abs = walk_absolute(o->out);
+        f->run.present.out_dir = xstrdup(o->out);
+        f->run.present.out_abs = xstrdup(f->out_abs);
+    } else if (!o->hash) {
+        /* One body of any length, by way of a private file. */
+        if (feed_scratch("body", &f->temp, err) < 0)
+            return -1;
+        open->scratch = f->temp;
+        f->run.private_only = true;
+        f->run.present.to_stdout = true;
+        f->run.on_end = open_body;
+        f->run.arg = f;
+    }
+    return 0;
+}
+
+static void fetching_fini(struct fetching *f)
+{
+    if (f->body)
+        fclose(f->body);
+    if (f->temp)
+        unlink(f->temp);
+    free(f->temp);
+    free(f->out_abs);
+    outputs_fini(&f->outputs);
+}
+
 static int fetch(const struct options *o, const char *const *urls, size_t n, int argc,
                  char **argv)
 {
     struct fetching f = { .o = o, .suffix = o->recipients.n ? ".age" : "" };
     struct tm_open_options open = { 0 };
     AUTO_FREE char *ca = o->ca_file ? walk_absolute(o->ca_file) : NULL;
-    struct tm_job_spec spec = { .command = "fetch",
-                                .source = TM_SOURCE_URL,
-                                .sink = o->out ? TM_SINK_FILE : TM_SINK_NONE,
-                                .force = o->force };
     AUTO_FREE char *cwd = walk_absolute(".");
     AUTO_BUF key = BUF_INIT;
+    struct tm_job_spec spec;
     struct err err = { 0 };
-    uint32_t algos = 0;
     int code;
 
-    if (o->hash && manifest_algos_parse(o->hash, &algos, &err) < 0)
+    if (spec_of(o, &spec, &err) < 0 || place(&f, &open, &err) < 0)
         return cli_error(&err);
-    spec.algos = algos;
-    if (o->recipients.n) {
-        spec.transform = TM_TRANSFORM_ENCRYPT;
-        spec.recipients = o->recipients.items;
-        spec.n_recipients = o->recipients.n;
-        spec.out_algos = algos;
-    }
-    spec.connect_timeout_ns = o->connect_timeout_ns;
-    spec.stall_timeout_ns = o->stall_ns;
-    spec.transfer_timeout_ns = o->timeout_ns;
-    spec.max_bytes = (uint64_t)o->max_size;
-    spec.per_host = (uint32_t)o->per_host;
-    spec.rate = o->rate;
     spec.ca_file = ca;
-    if (!o->out && !o->hash) {
-        /* One body of any length, by way of a private file. */
-        if (feed_scratch("body", &f.temp, &err) < 0)
-            return cli_error(&err);
-        open.scratch = f.temp;
-        spec.sink = TM_SINK_FILE;
-        spec.force = true;
-        f.run.private_only = true;
-        f.run.present.to_stdout = true;
-        f.run.on_end = open_body;
-        f.run.arg = &f;
-    }
-    if (o->out) {
-        f.out_abs = walk_absolute(o->out);
-        f.run.present.out_dir = xstrdup(o->out);
-        f.run.present.out_abs = xstrdup(f.out_abs);
-    }
     buf_printf(&key, "%s", cwd);
     for (int i = 0; i < argc; i++)
         buf_add(&key, argv[i], strlen(argv[i]) + 1);
@@ -228,12 +262,7 @@ static int fetch(const struct options *o, const char *const *urls, size_t n, int
     }
     if (code == 0 && f.temp && !o->common.json)
         code = temp_copy(f.body);
-    if (f.body)
-        fclose(f.body);
-    if (f.temp)
-        unlink(f.temp);
-    free(f.temp);
-    free(f.out_abs);
+    fetching_fini(&f);
     return code;
 }
 

@@ -19,8 +19,7 @@ struct output_name {
     UT_hash_handle hh;
 };
 
-/* False: another input goes to this path already. */
-static bool claim(struct outputs *o, const char *path)
+bool outputs_claim(struct outputs *o, const char *path)
 {
     struct output_name *name;
 
@@ -65,7 +64,7 @@ int outputs_add(void *arg, const char *shown, const char *abs, const char *root,
         run_refuse(o->run, shown, why);
         return o->run->stop ? -1 : 0;
     }
-    if (!claim(o, out)) {
+    if (!outputs_claim(o, out)) {
         AUTO_FREE char *text = xasprintf("another input goes to %s too", name);
         run_refuse(o->run, shown, text);
         return o->run->stop ? -1 : 0;

@@ -1,4 +1,4 @@
-/* Where the outputs of encrypt and decrypt go, and no two to one place. */
+/* Where the outputs of encrypt and decrypt go; of fetch too, no two to one place. */
 #ifndef CLIENT_OUTPUTS_H
 #define CLIENT_OUTPUTS_H
 
@@ -17,6 +17,8 @@ struct outputs {
 /* feed.input of encrypt and decrypt; arg: struct outputs. */
 int outputs_add(void *arg, const char *shown, const char *abs, const char *root,
                 const char *below, uint64_t size);
+/* False: another input goes to this path already. */
+bool outputs_claim(struct outputs *o, const char *path);
 void outputs_fini(struct outputs *o);
 /* Runs worker --stream OP with args (NULL-ended) on this process's standard input and
  * output; the exit code. identity: an identity file's bytes, or empty. */

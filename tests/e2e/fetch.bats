@@ -69,6 +69,18 @@ teardown() { common_teardown; }
     grep -q "$(sha256sum <"got/127.0.0.1:$PORT/f.age" | cut -d' ' -f1)" J
 }
 
+@test "two URLs with one output name: the second is named, also with --force" {
+    echo first >www/f
+    start_nginx
+    local base=http://127.0.0.1:$PORT
+    mkdir -p "got/127.0.0.1:$PORT"
+    echo old >"got/127.0.0.1:$PORT/f"
+    run -3 --separate-stderr tidemill fetch --force -o got --hash sha256 "$base/f" "$base/f#part"
+    grep -qF "$base/f#part: another URL goes to got/127.0.0.1:$PORT/f too" <<<"$stderr"
+    [ "$(wc -l <<<"$output")" -eq 1 ]
+    [ "$(cat "got/127.0.0.1:$PORT/f")" = first ]
+}
+
 @test "without a place for the bodies it is a usage error" {
     run -2 --separate-stderr tidemill fetch http://127.0.0.1:1/a http://127.0.0.1:1/b
     grep -q 'hint: -o DIR' <<<"$stderr"
