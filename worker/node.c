@@ -444,6 +444,7 @@ static void on_flush(void *arg)
     loop_timer_arm(n->flush, BATCH_NS);
     batch_flush_due(n, false);
     journal_tend(n);
+    io_tend(n);
 }
 
 /* ---- life ---- */

@@ -8,20 +8,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "worker/corosync.h"
 #include "worker/fetch.h"
+#include "worker/node_hosts.h"
 #include "worker/resolve.h"
 
-enum { PER_HOST_DEFAULT = 8, HOST_NAME_MAX_BYTES = 300 };
-
-/* What a job may do to one server at once. */
-struct io_host {
-    char key[HOST_NAME_MAX_BYTES]; /* job id, scheme, host and port */
-    struct coro_sem places;
-    int64_t next_ns; /* when a rate limit lets the next transfer start */
-    uint32_t users;
-    UT_hash_handle hh;
-};
+enum { PER_HOST_DEFAULT = 8 };
 
 struct io_task {
     struct node_lease *lease;
@@ -50,32 +41,8 @@ static void host_key(const struct io_task *t, struct span url, char key[])
 
     while (end < url.len && !memchr("/?#", url.data[end], 3))
         end++;
-    snprintf(key, HOST_NAME_MAX_BYTES, "%llu %.*s", (unsigned long long)t->lease->job->id,
+    snprintf(key, HOST_KEY_MAX, "%llu %.*s", (unsigned long long)t->lease->job->id,
              (int)MIN(end, 256u), (const char *)url.data);
-}
-
-static struct io_host *host_get(struct node *n, const char *key, uint32_t places)
-{
-    struct io_host *h;
-
-    HASH_FIND_STR(n->hosts, key, h);
-    if (!h) {
-        h = xcalloc(1, sizeof(*h));
-        snprintf(h->key, sizeof(h->key), "%s", key);
-        coro_sem_init(&h->places, places);
-        HASH_ADD_STR(n->hosts, key, h);
-    }
-    h->users++;
-    return h;
-}
-
-static void host_put(struct node *n, struct io_host *h)
-{
-    if (--h->users || h->next_ns > loop_now_ns(n->loop))
-        return;
-    coro_sem_fini(&h->places);
-    HASH_DEL(n->hosts, h);
-    free(h);
 }
 
 /* Waits for a place at the server, then for its rate. */
@@ -87,8 +54,7 @@ static int host_enter(struct node *n, struct io_host *h, double rate)
         return -1;
     if (rate <= 0)
         return 0;
-    at = MAX(now, h->next_ns);
-    h->next_ns = at + (int64_t)MIN((double)NS_PER_S / rate, 86400.0 * NS_PER_S);
+    at = host_turn(h, now, rate);
     if (at > now && coro_sleep(at - now) < 0) {
         coro_sem_give(&h->places);
         return -1;
@@ -275,18 +241,18 @@ static enum task_status fetch_one(struct io_task *t, struct span url,
                                  .ca_file = ca_file,
                                  .sink = take_bytes,
                                  .sink_arg = t };
-    char key[HOST_NAME_MAX_BYTES];
+    char key[HOST_KEY_MAX];
     struct io_host *h;
     enum task_status status = TASK_CANCELLED;
 
     host_key(t, url, key);
-    h = host_get(n, key, s->per_host ? s->per_host : PER_HOST_DEFAULT);
+    h = host_get(&n->hosts, key, s->per_host ? s->per_host : PER_HOST_DEFAULT);
     if (host_enter(n, h, s->rate) == 0) {
         fetch_run(n->fetch, &req, reply, err);
         status = status_of(reply->class);
         coro_sem_give(&h->places);
     }
-    host_put(n, h);
+    host_put(&n->hosts, h, loop_now_ns(n->loop));
     return status;
 }
 
@@ -369,6 +335,11 @@ void io_revoke(struct node_lease *l)
         coropool_cancel(l->node->coros, t->id);
 }
 
+void io_tend(struct node *n)
+{
+    hosts_tend(&n->hosts, loop_now_ns(n->loop));
+}
+
 /* ---- life ---- */
 
 static void on_coro_room(void *arg)
@@ -396,7 +367,6 @@ int io_new(struct node *n, struct err *err)
 
 void io_free(struct node *n)
 {
-    struct io_host *h, *tmp;
     struct io_task *t;
 
     if (n->coros) {
@@ -414,9 +384,5 @@ void io_free(struct node *n)
     }
     fetch_free(n->fetch);
     resolve_free(n->resolve);
-    HASH_ITER (hh, n->hosts, h, tmp) {
-        coro_sem_fini(&h->places);
-        HASH_DEL(n->hosts, h);
-        free(h);
-    }
+    hosts_free(&n->hosts);
 }

@@ -3,7 +3,8 @@
  *   node_batch.c  results on their way: batches, Done, Committed, files, Published
  *   node_lease.c  leases, and the jobs they are of
  *   node_journal.c  which temporaries there may be, for after a kill
- *   node_io.c     tasks that fetch: a coroutine each */
+ *   node_io.c     tasks that fetch: a coroutine each; node_hosts.c: what a server bears
+ */
 #ifndef WORKER_NODE_STATE_H
 #define WORKER_NODE_STATE_H
 
@@ -171,5 +172,6 @@ bool io_start(struct node_lease *l);
 bool io_result(struct node *n, uint64_t run, enum task_status status, struct span value);
 void io_room(struct node *n); /* a mill takes runs again */
 void io_revoke(struct node_lease *l);
+void io_tend(struct node *n); /* now and then */
 
 #endif

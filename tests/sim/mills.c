@@ -382,6 +382,11 @@ void io_room(struct node *n)
     (void)n;
 }
 
+void io_tend(struct node *n)
+{
+    (void)n;
+}
+
 void io_revoke(struct node_lease *l)
 {
     struct io_task *t;
