@@ -16,7 +16,16 @@
 #include "worker/procpool.h"
 #include "worker/stream.h"
 
-enum { FILES_BESIDE = 240, COROUTINES_DEFAULT = 1024 };
+/* Descriptors. A transfer has a connection and the file of a long body. A mill has two
+ * events, a socket and itself, copies of the bodies it was given, and two to spare while
+ * it starts. Beside: connections kept for later, sockets of the resolver and of ZeroMQ,
+ * files that threads sync. */
+enum {
+    FILES_A_TRANSFER = 2,
+    FILES_A_MILL = 6 + PROCPOOL_AHEAD,
+    FILES_BESIDE = 240,
+    COROUTINES_DEFAULT = 1024
+};
 
 struct options {
     const char *join, *name, *spool, *loop, *log_level, *stream;
@@ -150,22 +159,24 @@ static int identities_fd(const struct buf *text)
 /* ---- node ---- */
 
 /* How many transfers the descriptors allow; raises their limit as far as it goes. */
-static int coroutines(const struct options *o, uint32_t *ret, struct err *err)
+static int coroutines(const struct options *o, uint32_t procs, uint32_t *ret,
+                      struct err *err)
 {
+    int64_t beside = FILES_BESIDE + (int64_t)procs * FILES_A_MILL, room;
     struct rlimit rl;
-    int64_t room;
 
     CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0);
     rl.rlim_cur = rl.rlim_max;
     setrlimit(RLIMIT_NOFILE, &rl);
-    room = (int64_t)MIN(rl.rlim_max, 1u << 30) - FILES_BESIDE;
+    room = ((int64_t)MIN(rl.rlim_max, 1u << 30) - beside) / FILES_A_TRANSFER;
     if (o->coroutines < 0) {
         *ret = (uint32_t)MAX(0, MIN(room, COROUTINES_DEFAULT));
         return 0;
     }
     if (o->coroutines > room) {
         err_set(err, 2, "%lld coroutines need %lld file descriptors; the limit is %lld",
-                (long long)o->coroutines, (long long)o->coroutines + FILES_BESIDE,
+                (long long)o->coroutines,
+                (long long)(o->coroutines * FILES_A_TRANSFER + beside),
                 (long long)rl.rlim_max);
         return err_hint(err, "raise LimitNOFILE or ulimit -n, or --coroutines %lld",
                         (long long)MAX(room, 0));
@@ -225,7 +236,8 @@ static int run_node(const struct options *o, struct err *err)
         err_set(err, 2, "no --join ENDPOINT");
         return err_hint(err, "the endpoint that the coordinator listens on");
     }
-    if (coroutines(o, &config.coroutines, err) < 0 || read_identities(o, &text, err) < 0)
+    if (coroutines(o, config.procs, &config.coroutines, err) < 0 ||
+        read_identities(o, &text, err) < 0)
         return -1;
     if (text.len) {
         if (age_identities_new(buf_span(&text), &ids, err) < 0)

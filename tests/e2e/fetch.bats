@@ -86,6 +86,39 @@ teardown() { common_teardown; }
     grep -q 'hint: -o DIR' <<<"$stderr"
 }
 
+spooled() { find "/proc/$WORKER/fd" -lname "$T/spool/*" 2>/dev/null | wc -l; }
+
+@test "with few descriptors there are fewer transfers at once, and none fails" {
+    mkdir -p www spool
+    head -c 100000 /dev/urandom >www/f1 # too long for memory: each has a file of its own
+    for i in $(seq 2 500); do ln www/f1 "www/f$i"; done
+    start_nginx
+    use_coordinator
+    start_coordinator
+    ulimit -Sn 700
+    (ulimit -Hn 700; exec tidemill-worker --join "ipc://$T/c" --root / --name w --procs 2 --coroutines 223) \
+        2>refused && return 1
+    grep -q '223 coroutines need 702 file descriptors; the limit is 700' refused
+    grep -q 'hint: .*--coroutines 222' refused
+    (ulimit -Hn 700; exec tidemill-worker --join "ipc://$T/c" --root / --name w --procs 2 --spool "$T/spool") \
+        2>worker.err 3>&- &
+    WORKER=$!
+    PIDS+=("$WORKER")
+    until_ok tidemill node show w
+    [ "$(node_number coroutines)" -eq 222 ]
+    mapfile -t mills < <(children "$WORKER")
+    [ "${#mills[@]}" -eq 2 ]
+    kill -STOP "${mills[@]}" # bodies gather, each with its connection and its file
+    for i in $(seq 500); do echo "http://127.0.0.1:$PORT/f$i"; done >urls
+    tidemill fetch -i urls -o got --per-host 1024 --retries 0 >fetch.out 2>fetch.err 3>&- &
+    fetch=$!
+    PIDS+=("$fetch")
+    until_ok eval '[ "$(spooled)" -ge 222 ]' || { kill -CONT "${mills[@]}"; cat fetch.err; return 1; }
+    kill -CONT "${mills[@]}"
+    wait "$fetch"
+    [ "$(find got -type f | wc -l)" -eq 500 ]
+}
+
 @test "the library's futures" {
     echo body >www/f
     start_nginx
