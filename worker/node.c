@@ -144,6 +144,8 @@ static void on_revoke(struct node *n, const struct msg *m)
     HASH_ITER (hh, n->leases, l, tmp)
         if (m->revoke.lease ? l->id == m->revoke.lease : l->job->id == m->revoke.job)
             lease_revoke(l);
+    if (!m->revoke.lease)
+        jobs_forget(n, m->revoke.job);
 }
 
 /* ---- results of the pool ---- */
@@ -290,6 +292,7 @@ static void on_welcome(struct node *n, const struct msg *m)
         n->welcomed_ns = loop_now_ns(n->loop);
     log_info("joined", "coordinator=%s epoch=%llu", n->config.join,
              (unsigned long long)n->epoch.counter);
+    jobs_forget(n, 0);
     batch_resend(n);
 }
 
@@ -538,7 +541,6 @@ const struct err *node_failure(const struct node *n)
 void node_free(struct node *n)
 {
     struct node_lease *l, *ltmp;
-    struct node_job *j, *jtmp;
     struct batch *b;
     bool keep;
 
@@ -555,11 +557,7 @@ void node_free(struct node *n)
         batch_free(b);
     HASH_ITER (hh, n->leases, l, ltmp)
         lease_ended(l);
-    HASH_ITER (hh, n->jobs, j, jtmp) {
-        HASH_DEL(n->jobs, j);
-        free(j->bytes);
-        free(j);
-    }
+    jobs_forget(n, 0);
     loop_timer_free(n->beat);
     loop_timer_free(n->flush);
     link_free(n->link);

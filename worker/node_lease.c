@@ -13,6 +13,7 @@ void lease_unref(struct node_lease *l)
 {
     if (--l->refs)
         return;
+    l->job->leases--;
     free(l->tasks);
     free(l->ranges);
     free(l->batched);
@@ -39,6 +40,7 @@ struct node_lease *lease_new(struct node *n, struct node_job *job, const struct 
     l->id = w->lease;
     l->node = n;
     l->job = job;
+    job->leases++;
     l->epoch = n->epoch;
     l->attempt_epoch = n->place ^ (w->publish ? w->attempt_epoch : n->epoch.counter);
     l->chunk = w->chunk;
@@ -87,4 +89,19 @@ struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *e
     HASH_ADD(hh, n->jobs, id, sizeof(j->id), j);
     procpool_spec(n->pool, j->id, m->spec);
     return j;
+}
+
+void jobs_forget(struct node *n, uint64_t job)
+{
+    struct node_job *j, *tmp;
+
+    HASH_ITER (hh, n->jobs, j, tmp) {
+        if (j->leases || (job && j->id != job))
+            continue;
+        HASH_DEL(n->jobs, j);
+        if (n->pool)
+            procpool_forget_spec(n->pool, j->id);
+        free(j->bytes);
+        free(j);
+    }
 }

@@ -27,9 +27,10 @@ enum {
 /* Results of slow tasks do not wait longer than this for company. */
 #define BATCH_NS (100 * NS_PER_MS)
 
-/* A job's spec, kept for the session. */
+/* A job's spec, kept for the session: it is sent once in each. */
 struct node_job {
     uint64_t id;
+    uint32_t leases; /* that stand, as struct node_lease */
     uint8_t *bytes;
     struct job_spec spec; /* borrows from bytes */
     UT_hash_handle hh;
@@ -127,6 +128,9 @@ struct node_lease *lease_new(struct node *n, struct node_job *job, const struct 
 void lease_unref(struct node_lease *l);
 /* The job a lease is of, known from now on; NULL with err when it has no usable spec. */
 struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *err);
+/* A session begins, in which specs are sent anew, or the job (0 = all) has ended: those
+ * without a lease here are not kept any longer. */
+void jobs_forget(struct node *n, uint64_t job);
 struct span lease_input(const struct node_lease *l, uint32_t index);
 struct files_attempt lease_attempt(const struct node_lease *l, uint32_t index);
 
