@@ -51,7 +51,7 @@ static void say_ready(struct tm_up *up)
         bool joined = false;
         while (!joined && tm_rows_next(rows)) {
             struct tm_bytes state = tm_rows_text(rows, "state");
-            joined = state.len == 2 && memcmp(state.data, "up", 2) == 0;
+            joined = !(state.len == 4 && memcmp(state.data, "away", 4) == 0);
         }
         if (joined) {
             fprintf(stderr, "tidemill: up: %s, %s processes, %s coroutines\n",
