@@ -101,7 +101,9 @@ class Campaign:
         self.whys[why or "unexplained"] += 1
         if why is None:
             self.cluster.strange.append(f"{attempt.name} ({attempt.kind}) ended with {code}, see {attempt.err}")
-        if attempt.work.attempts < ATTEMPTS_MAX:
+        if why == "disk full":
+            attempt.work.refused += 1  # and right so: it comes again when there is room
+        if attempt.work.attempts - attempt.work.refused < ATTEMPTS_MAX:
             self.retry.append(attempt.work)
 
     # ---- injections; each returns whether it took place now ----

@@ -184,7 +184,7 @@ class Attempt:
 class Work:
     def __init__(self, world, number, kind, rng):
         self.world, self.kind, self.name = world, kind, f"c{number}"
-        self.attempts, self.lines = 0, MAP_LINES
+        self.attempts, self.refused, self.lines = 0, 0, MAP_LINES
         self.key = rng.randbytes(16).hex()
         self.journal = os.path.join(world.cluster.dir, "out", self.name + ".journal")
 
