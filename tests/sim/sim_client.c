@@ -20,6 +20,8 @@ static void say_hello(struct sim_client *c)
                                   .version_max = WIRE_VERSION,
                                   .epoch = c->epoch,
                                   .name = span_str(c->name) };
+    memcpy(m.hello.nonce, &c->life, sizeof(c->life)); /* another one each life */
+    m.hello.nonce[sizeof(c->life)] = (uint8_t)(c->host.index + 1);
     c->greeted_ns = c->host.w->now_ns;
     link_send(c->link, 0, &m);
 }
@@ -423,6 +425,7 @@ static void start(void *arg)
     c->epoch_known = false;
     c->epoch = (struct epoch){ 0 };
     c->heard_ns = w->now_ns;
+    c->life++;
     NOTE(w, "client_start", c->host.index, 0, 0);
     CHECK(link_connect(NULL, &c->loop, "sim", WIRE_CLIENT_FRAME_MAX, &link_events, c,
                        &c->link, &err) == 0);

@@ -50,6 +50,7 @@ struct sim_client {
     bool epoch_known;
     int64_t heard_ns, greeted_ns, beat_ns, operate_ns;
     char name[16];
+    uint32_t life; /* counts its processes */
     struct plan *plans[JOBS_MAX];
     uint32_t n_plans;
 };
