@@ -265,7 +265,6 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
     }
     if (!room_for_chunk(s, p))
         return;
-    job_client_is(s, j, p->id); /* who feeds it, whichever connection submitted it last */
     struct chunk_row *row = &fx_add(s->g, FX_CHUNK)->chunk;
     *row = (struct chunk_row){
         .job = c->job,
