@@ -8,7 +8,7 @@
 enum { BAR_WIDTH = 20 };
 #define BAR_NS   (100 * NS_PER_MS)
 #define PLAIN_NS (10 * NS_PER_S)
-#define FIRST_NS (500 * NS_PER_MS) /* short jobs show nothing */
+#define FIRST_NS (500 * NS_PER_MS) /* short jobs show no bar unasked */
 
 enum how { HOW_BAR, HOW_PLAIN, HOW_JSON };
 
@@ -39,9 +39,9 @@ struct progress *progress_new(const struct common *c, const char *command)
     p->how = how;
     p->command = xstrdup(command);
     p->began_ns = clock_mono_ns();
-    p->next_ns = p->began_ns + (how == HOW_BAR    ? FIRST_NS
-                                : how == HOW_JSON ? 0
-                                                  : PLAIN_NS);
+    p->next_ns = p->began_ns + (how == HOW_PLAIN                   ? PLAIN_NS
+                                : strcmp(c->progress, "auto") == 0 ? FIRST_NS
+                                                                   : 0);
     return p;
 }
 

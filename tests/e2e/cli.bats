@@ -14,10 +14,17 @@ files() {
 # Runs a command with a terminal on all three descriptors; what it showed is in $shown.
 on_terminal() {
     local code=0
-    script -qec "$1" /dev/null </dev/null >shown.txt 2>&1 3>&- || code=$?
+    SHELL=/bin/bash script -qec "$1" /dev/null </dev/null >shown.txt 2>&1 3>&- || code=$?
     shown=$(tr -d '\r' <shown.txt)
     return $code
 }
+
+# What a terminal's command reads: the name $1, and no end before the terminal shows the pattern $2.
+feed_until() {
+    echo "$1"
+    timeout 60 sh -c 'until grep -q "$1" shown.txt; do sleep 0.05; done' - "$2"
+}
+export -f feed_until
 
 # A job that cannot end: its inputs come from a pipe that stays open.
 open_job() {
@@ -182,18 +189,18 @@ PY
 }
 
 @test "a bar on a terminal only, none when TERM is dumb; no color codes with NO_COLOR" {
-    truncate -s 400M large
-    on_terminal "TERM=xterm tidemill hash large"
-    grep -q '█' <<<"$shown" || grep -q '0/1' <<<"$shown"
-    on_terminal "TERM=dumb tidemill hash large"
-    ! grep -q '·' <<<"$shown"
-    on_terminal "TERM=xterm NO_COLOR=1 tidemill hash large"
+    echo words >small
+    on_terminal "feed_until 'small' '[█·].*%' | TERM=xterm tidemill hash --files-from -"
+    grep -q '%' <<<"$shown"
+    on_terminal "feed_until 'small' '[█·].*%' | TERM=xterm NO_COLOR=1 tidemill hash --files-from -"
     ! grep -q $'\e\[[0-9;]*m' <<<"$shown"
-    tidemill hash large 2>err >/dev/null
+    on_terminal "{ echo small; sleep 1; } | TERM=dumb tidemill hash --files-from -"
+    ! grep -q '%' <<<"$shown"
+    { echo small; sleep 1; } | tidemill hash --files-from - 2>err >/dev/null
     [ ! -s err ]
-    tidemill hash --progress bar large 2>err >/dev/null
+    tidemill hash --progress bar small 2>err >/dev/null
     grep -q '%' err
-    tidemill hash --progress none large 2>err >/dev/null
+    tidemill hash --progress none small 2>err >/dev/null
     [ ! -s err ]
 }
 
