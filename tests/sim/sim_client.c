@@ -269,6 +269,8 @@ static void on_accepted(struct sim_client *c, const struct msg *m)
     }
     p->job = a->job;
     p->acked = a->chunks;
+    p->sent =
+        MAX(p->sent, p->acked); /* on an earlier connection, taken after this Submit */
     p->window = a->credit_bytes;
     p->seal_acked = p->seal_acked || a->sealed;
     p->heard = MAX(p->heard, a->state);
