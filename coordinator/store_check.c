@@ -84,6 +84,7 @@ static void check_tasks(struct check *c, const struct batch_row *b)
 static void check_batch(struct check *c, sqlite3_stmt *st)
 {
     uint8_t head[WIRE_DIGEST_BYTES], rest[WIRE_DIGEST_BYTES];
+    size_t values_len;
     struct batch_row b = {
         .row = column_u64(st, 0),
         .job = c->job.id,
@@ -109,7 +110,7 @@ static void check_batch(struct check *c, sqlite3_stmt *st)
     if (!span_eq(column_span(st, 7), span_of(rest, sizeof(rest))))
         found(c, "batch %llu: statuses or values are not what was written",
               (unsigned long long)b.row);
-    if (batch_row_fits(&b))
+    if (batch_row_fits(&b, &values_len) && values_len == b.values->len)
         check_tasks(c, &b);
     else
         found(c, "batch %llu: its parts do not fit one another",

@@ -1,26 +1,40 @@
 /* A page of results put together from rows: filtered, in the order asked for, cut to its
- * size, with inputs where wanted. No SQL here. */
+ * size, with inputs where wanted. Values are asked for only when it is known which rows
+ * have a part in it: a chunk's values can be 1 GiB. No SQL here. */
 #include "coordinator/store_state.h"
 
-/* One record before it is chosen. Values are borrowed from the page's rows. */
+/* Rows of a page have so many records at most, and one row more (commit order). */
+enum { LOOKED_MAX = 4 * WIRE_CHUNK_TASKS_MAX };
+
+/* One record before it is chosen. */
 struct record {
     uint32_t task, attempts;
     uint8_t status;
+    uint32_t row, value_len;
+    size_t value_off; /* among its row's values */
+    uint64_t key;     /* where it stands in the order asked for */
+    size_t out_off;   /* chosen: among the page's values, */
+    size_t next;      /* and the next one of its row; 0 = none, else + 1 */
+};
+
+struct row {
     uint32_t chunk, node; /* node: index of its name */
-    uint32_t value_len;
-    size_t value_off; /* into the page's values */
-    uint64_t cursor;  /* commit order: before it */
+    uint64_t from;        /* the lowest key of it that was looked at */
+    size_t chosen;        /* its first record in the page; 0 = none, else + 1 */
 };
 
 struct page {
     struct sql *sql;
     struct fx_read_results *r;
     struct record *records;
-    size_t n, cap;
-    struct buf values;
+    size_t n, cap, chosen;
+    uint64_t bytes; /* of the records' values */
+    struct row *rows;
+    uint32_t n_rows, rows_cap;
     char **nodes;
     uint32_t n_nodes;
-    uint64_t looked; /* commit order: cursor after the last record looked at */
+    uint64_t looked, looked_n; /* commit order: cursor after the last one; how many */
+    struct blob *values;
 };
 
 struct page *page_new(struct sql *sql, struct fx_read_results *r)
@@ -38,8 +52,9 @@ void page_free(struct page *p)
     for (uint32_t i = 0; i < p->n_nodes; i++)
         free(p->nodes[i]);
     free(p->nodes);
+    free(p->rows);
     free(p->records);
-    buf_fini(&p->values);
+    blob_unref(p->values);
     free(p);
 }
 
@@ -53,7 +68,19 @@ static uint32_t node_index(struct page *p, const char *node)
     return p->n_nodes++;
 }
 
-static void add(struct page *p, const struct batch_row *b, uint32_t i, uint32_t node,
+static void add_row(struct page *p, const struct batch_row *b, const char *node)
+{
+    if (p->n_rows == p->rows_cap) {
+        p->rows_cap = MAX(16, p->rows_cap * 2);
+        p->rows = xrealloc(p->rows, p->rows_cap * sizeof(*p->rows));
+    }
+    p->rows[p->n_rows++] = (struct row){ .chunk = b->chunk,
+                                         .node = node_index(p, node),
+                                         .from = UINT64_MAX };
+}
+
+/* A record of the row that was added last. */
+static void add(struct page *p, const struct batch_row *b, uint32_t i, uint64_t key,
                 size_t value_off)
 {
     if (p->n == p->cap) {
@@ -64,15 +91,15 @@ static void add(struct page *p, const struct batch_row *b, uint32_t i, uint32_t 
         .task = ((const uint32_t *)b->tasks->data)[i],
         .attempts = ((const uint32_t *)b->attempts->data)[i],
         .status = b->statuses->data[i],
-        .chunk = b->chunk,
-        .node = node,
+        .row = p->n_rows - 1,
         .value_len = ((const uint32_t *)b->lens->data)[i],
         .value_off = value_off,
-        .cursor = b->cursor + i,
+        .key = key,
     };
+    p->bytes += ((const uint32_t *)b->lens->data)[i];
 }
 
-bool batch_row_fits(const struct batch_row *b)
+bool batch_row_fits(const struct batch_row *b, size_t *ret_values_len)
 {
     const uint32_t *lens = (const uint32_t *)b->lens->data;
     size_t bytes = 0;
@@ -83,51 +110,94 @@ bool batch_row_fits(const struct batch_row *b)
         return false;
     for (uint32_t i = 0; i < b->n; i++)
         bytes += lens[i];
-    return bytes == b->values->len;
+    *ret_values_len = bytes;
+    return true;
 }
 
 bool page_row(struct page *p, const struct batch_row *b, const char *node)
 {
     const uint32_t *lens = (const uint32_t *)b->lens->data;
     const uint32_t *tasks = (const uint32_t *)b->tasks->data;
-    uint32_t index = node_index(p, node);
+    bool task_order = p->r->task_order;
     size_t at = 0;
 
+    add_row(p, b, node);
+    struct row *row = &p->rows[p->n_rows - 1];
     for (uint32_t i = 0; i < b->n; at += lens[i++]) {
-        if (!p->r->task_order) {
-            if (b->cursor + i < p->r->cursor)
-                continue;
-            if (b->cursor + i >= p->r->limit || (p->n && p->values.len > p->r->max_bytes))
+        uint64_t key = task_order ? tasks[i] : b->cursor + i;
+        if (key < p->r->cursor)
+            continue;
+        if (!task_order) {
+            if (key >= p->r->limit || (p->n && p->bytes > p->r->max_bytes))
                 return false;
-            p->looked = b->cursor + i + 1;
-        } else if (tasks[i] < p->r->cursor) {
-            continue;
+            p->looked = key + 1;
+            p->looked_n++;
         }
-        if (p->r->failed_only && b->statuses->data[i] == TASK_OK)
-            continue;
-        add(p, b, i, index, p->values.len);
-        buf_add(&p->values, b->values->data + at, lens[i]);
+        row->from = MIN(row->from, key);
+        if (!p->r->failed_only || b->statuses->data[i] != TASK_OK)
+            add(p, b, i, key, at);
     }
     /* In commit order one row is a page, so that all records are of one node. */
-    return p->r->task_order || p->n == 0;
+    return task_order || (p->n == 0 && p->looked_n < LOOKED_MAX);
 }
 
-static int by_task(const void *a, const void *b)
+static int by_key(const void *a, const void *b)
 {
-    uint32_t x = ((const struct record *)a)->task, y = ((const struct record *)b)->task;
+    uint64_t x = ((const struct record *)a)->key, y = ((const struct record *)b)->key;
     return x < y ? -1 : x > y;
 }
 
 /* How many records of the front make the answer: one node, at most max_bytes. */
-static size_t cut(const struct page *p)
+static size_t cut(const struct page *p, size_t *ret_bytes)
 {
     size_t bytes = 0, n = 0;
 
     while (n < p->n && n < WIRE_CHUNK_TASKS_MAX &&
-           p->records[n].node == p->records[0].node &&
+           p->rows[p->records[n].row].node == p->rows[p->records[0].row].node &&
            (n == 0 || bytes + p->records[n].value_len <= p->r->max_bytes))
         bytes += p->records[n++].value_len;
+    *ret_bytes = bytes;
     return n;
+}
+
+void page_choose(struct page *p)
+{
+    struct fx_read_results *r = p->r;
+    size_t bytes;
+
+    if (p->n && r->task_order)
+        qsort(p->records, p->n, sizeof(*p->records), by_key);
+    p->chosen = cut(p, &bytes);
+    p->values = blob_alloc(bytes);
+    for (size_t i = p->chosen; i-- > 0;) {
+        struct record *rec = &p->records[i];
+        struct row *row = &p->rows[rec->row];
+        bytes -= rec->value_len;
+        rec->out_off = bytes;
+        rec->next = row->chosen;
+        row->chosen = i + 1;
+    }
+    /* How far this goes: in task order to the end of the chunk once all of it is given.
+     */
+    if (p->chosen < p->n)
+        r->ret_next = p->records[p->chosen].key;
+    else
+        r->ret_next = r->task_order ? r->chunk_end : p->looked;
+}
+
+bool page_wants(const struct page *p, uint32_t row)
+{
+    return p->rows[row].from < p->r->ret_next;
+}
+
+void page_values(struct page *p, uint32_t row, struct span values)
+{
+    for (size_t i = p->rows[row].chosen; i; i = p->records[i - 1].next) {
+        const struct record *rec = &p->records[i - 1];
+        if (rec->value_len)
+            memcpy(p->values->data + rec->out_off, values.data + rec->value_off,
+                   rec->value_len);
+    }
 }
 
 static enum read_result add_inputs(struct page *p, size_t n, struct err *err)
@@ -138,8 +208,9 @@ static enum read_result add_inputs(struct page *p, size_t n, struct err *err)
     p->r->ret_input_lens = lens;
     for (size_t i = 0; i < n; i++) {
         struct span in;
-        enum read_result result = sql_chunk_input(p->sql, p->r->job, p->records[i].chunk,
-                                                  p->records[i].task, &in, err);
+        const struct record *rec = &p->records[i];
+        enum read_result result = sql_chunk_input(
+            p->sql, p->r->job, p->rows[rec->row].chunk, rec->task, &in, err);
         if (result != READ_OK)
             return result;
         buf_add_span(&inputs, in);
@@ -149,16 +220,13 @@ static enum read_result add_inputs(struct page *p, size_t n, struct err *err)
     return READ_OK;
 }
 
-/* Writes the answer. node's text must outlive the page: it goes to a blob of its own. */
+/* node's text must outlive the page: it goes to a blob of its own. */
 enum read_result page_end(struct page *p, struct err *err)
 {
     struct fx_read_results *r = p->r;
     struct batch_row *b = &r->ret;
-    size_t n;
+    size_t n = p->chosen;
 
-    if (p->n && r->task_order)
-        qsort(p->records, p->n, sizeof(*p->records), by_task);
-    n = cut(p);
     b->job = r->job;
     b->n = (uint32_t)n;
     b->cursor = r->cursor;
@@ -166,28 +234,19 @@ enum read_result page_end(struct page *p, struct err *err)
     b->statuses = blob_alloc(n);
     b->attempts = blob_alloc(n * 4);
     b->lens = blob_alloc(n * 4);
-    AUTO_BUF values = BUF_INIT;
     for (size_t i = 0; i < n; i++) {
         const struct record *rec = &p->records[i];
         ((uint32_t *)b->tasks->data)[i] = rec->task;
         b->statuses->data[i] = rec->status;
         ((uint32_t *)b->attempts->data)[i] = rec->attempts;
         ((uint32_t *)b->lens->data)[i] = rec->value_len;
-        buf_add(&values, p->values.data + rec->value_off, rec->value_len);
     }
-    b->values = blob_new(buf_span(&values));
+    b->values = STEAL(p->values);
     if (n) {
-        b->chunk = p->records[0].chunk;
-        r->ret_node = blob_new(span_str(p->nodes[p->records[0].node]));
+        const struct row *row = &p->rows[p->records[0].row];
+        b->chunk = row->chunk;
+        r->ret_node = blob_new(span_str(p->nodes[row->node]));
         b->node = blob_span(r->ret_node);
     }
-    /* How far this went: in task order to the end of the chunk once all of it is given.
-     */
-    if (!r->task_order)
-        r->ret_next = n < p->n ? p->records[n].cursor : p->looked;
-    else if (n < p->n)
-        r->ret_next = p->records[n].task;
-    else
-        r->ret_next = r->chunk_end;
     return r->inputs && n ? add_inputs(p, n, err) : READ_OK;
 }

@@ -128,31 +128,49 @@ static void row_drop(struct batch_row *b)
     blob_unref(b->values);
 }
 
-/* The values of a row, and whether all of it is as it was written. */
-static enum read_result row_values(struct sql *q, struct batch_row *b, struct span head,
-                                   struct span rest, struct err *err)
-{
-    sqlite3_stmt *st = BOUND(q, ST_READ_VALUES, (int64_t)b->row);
-    uint8_t now[2][WIRE_DIGEST_BYTES];
-    int rc = sqlite3_step(st);
+/* The rows a page may be made of, without their values. */
+struct heads {
+    struct head {
+        struct batch_row row;
+        size_t values_len;
+        uint8_t rest[WIRE_DIGEST_BYTES]; /* the digest that its values must fit */
+    } * at;
+    uint32_t n, cap;
+};
 
-    if (rc == SQLITE_ROW)
-        b->values = blob_new(column_span(st, 0));
-    sqlite3_reset(st);
-    enum read_result result = read_end(q, rc, err, "read results");
-    if (result != READ_OK)
-        return result;
-    digest_batch_head(b, now[0]);
-    digest_batch_rest(blob_span(b->statuses), blob_span(b->lens), blob_span(b->values),
-                      now[1]);
-    if (!span_eq(head, span_of(now[0], WIRE_DIGEST_BYTES)) ||
-        !span_eq(rest, span_of(now[1], WIRE_DIGEST_BYTES)) || !batch_row_fits(b))
-        return READ_DAMAGED;
-    return READ_OK;
+static void heads_free(struct heads *heads)
+{
+    for (uint32_t i = 0; i < heads->n; i++)
+        row_drop(&heads->at[i].row);
+    free(heads->at);
 }
 
-static enum read_result read_page(struct sql *q, struct page *page,
-                                  struct fx_read_results *r, struct err *err)
+/* Takes the row a statement is on; NULL: it is not as it was written, ret_row says which
+ * one it is. Its node is valid until the statement moves on. */
+static const struct batch_row *head_take(struct heads *heads, sqlite3_stmt *st,
+                                         uint64_t job, uint64_t *ret_row)
+{
+    uint8_t now[WIRE_DIGEST_BYTES];
+
+    if (heads->n == heads->cap) {
+        heads->cap = MAX(16, heads->cap * 2);
+        heads->at = xrealloc(heads->at, heads->cap * sizeof(*heads->at));
+    }
+    struct head *h = &heads->at[heads->n++];
+    struct span head = column_span(st, 6), rest = column_span(st, 7);
+    row_take(st, job, &h->row);
+    digest_batch_head(&h->row, now);
+    if (span_eq(head, span_of(now, sizeof(now))) && rest.len == sizeof(h->rest) &&
+        batch_row_fits(&h->row, &h->values_len)) {
+        memcpy(h->rest, rest.data, sizeof(h->rest));
+        return &h->row;
+    }
+    *ret_row = h->row.row;
+    return NULL;
+}
+
+static enum read_result read_heads(struct sql *q, struct page *page, struct heads *heads,
+                                   struct fx_read_results *r, struct err *err)
 {
     sqlite3_stmt *st =
         r->task_order
@@ -163,19 +181,56 @@ static enum read_result read_page(struct sql *q, struct page *page,
     int rc = SQLITE_ROW;
 
     while (more && result == READ_OK && (rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct batch_row b;
-        row_take(st, r->job, &b);
-        AUTO_FREE char *node = span_dup(b.node);
-        result = row_values(q, &b, column_span(st, 6), column_span(st, 7), err);
-        if (result == READ_OK)
-            more = page_row(page, &b, node);
-        else if (!r->ret.row)
-            r->ret.row = b.row; /* which one it is */
-        row_drop(&b);
+        const struct batch_row *b = head_take(heads, st, r->job, &r->ret.row);
+        if (!b) {
+            result = READ_DAMAGED;
+            break;
+        }
+        AUTO_FREE char *node = span_dup(b->node);
+        more = page_row(page, b, node);
     }
     sqlite3_reset(st);
+    return result == READ_OK ? read_end(q, rc, err, "read results") : result;
+}
+
+/* The values of one row, if it is as it was written. */
+static enum read_result read_values(struct sql *q, struct page *page, uint32_t i,
+                                    const struct head *h, struct err *err)
+{
+    sqlite3_stmt *st = BOUND(q, ST_READ_VALUES, (int64_t)h->row.row);
+    uint8_t now[WIRE_DIGEST_BYTES];
+    int rc = sqlite3_step(st);
+    enum read_result result = read_end(q, rc, err, "read results");
+
+    if (result == READ_OK) {
+        struct span values = rc == SQLITE_ROW ? column_span(st, 0) : SPAN_NONE;
+        digest_batch_rest(blob_span(h->row.statuses), blob_span(h->row.lens), values,
+                          now);
+        if (values.len == h->values_len && memcmp(h->rest, now, sizeof(now)) == 0)
+            page_values(page, i, values);
+        else
+            result = READ_DAMAGED;
+    }
+    sqlite3_reset(st);
+    return result;
+}
+
+static enum read_result read_page(struct sql *q, struct page *page,
+                                  struct fx_read_results *r, struct err *err)
+{
+    struct heads heads = { 0 };
+    enum read_result result = read_heads(q, page, &heads, r, err);
+
     if (result == READ_OK)
-        result = read_end(q, rc, err, "read results");
+        page_choose(page);
+    for (uint32_t i = 0; i < heads.n && result == READ_OK; i++) {
+        if (!page_wants(page, i))
+            continue;
+        result = read_values(q, page, i, &heads.at[i], err);
+        if (result != READ_OK)
+            r->ret.row = heads.at[i].row.row; /* which one it is */
+    }
+    heads_free(&heads);
     return result == READ_OK ? page_end(page, err) : result;
 }
 

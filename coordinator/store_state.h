@@ -46,12 +46,20 @@ enum read_result sql_chunk_input(struct sql *q, uint64_t job, uint32_t seq, uint
                                  struct span *ret, struct err *err);
 void sql_cache_drop(struct sql *q); /* of what sql_chunk_input keeps */
 
-/* store_page.c: rows to one page of results. */
+/* store_page.c: rows to one page of results. All rows' heads first, then which records
+ * make the page, then the values of those rows alone that it wants. */
 struct page;
 struct page *page_new(struct sql *sql, struct fx_read_results *r);
-bool batch_row_fits(const struct batch_row *b); /* its arrays fit one another */
-/* Takes what is wanted of a row that fits. True = the next one is wanted too. */
+/* Its arrays fit one another; how long its values must be then. */
+bool batch_row_fits(const struct batch_row *b, size_t *ret_values_len);
+/* Takes what may be wanted of a row that fits, but its values. True = the next one is
+ * wanted too. Rows are numbered from 0 as they come. */
 bool page_row(struct page *p, const struct batch_row *b, const char *node);
+/* After the last row: cuts the page, and says in the effect how far it goes. */
+void page_choose(struct page *p);
+/* Has this row records that the page gives, or leaves out because they are filtered? */
+bool page_wants(const struct page *p, uint32_t row);
+void page_values(struct page *p, uint32_t row, struct span values);
 /* Writes the answer into the effect. */
 enum read_result page_end(struct page *p, struct err *err);
 void page_free(struct page *p);

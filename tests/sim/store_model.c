@@ -331,9 +331,14 @@ static void read_results(struct world *w, struct fx_read_results *r)
         while (first + 1 < n && rows[first + 1]->row.cursor <= r->cursor)
             first++;
     }
+    uint32_t end = first;
     bool more = true;
-    for (uint32_t i = first; i < n && more; i++)
-        more = page_row(page, &rows[i]->row, rows[i]->node);
+    for (; end < n && more; end++)
+        more = page_row(page, &rows[end]->row, rows[end]->node);
+    page_choose(page);
+    for (uint32_t i = first; i < end; i++)
+        if (page_wants(page, i - first))
+            page_values(page, i - first, blob_span(rows[i]->row.values));
     if (page_end(page, &err) != READ_OK)
         broken(w, "store: a page cannot be read");
     page_free(page);

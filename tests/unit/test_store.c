@@ -118,6 +118,56 @@ static void a_chunk_without_failures_is_an_empty_page(void **state)
     assert_int_equal(r->ret_next, 20);
 }
 
+/* The values of a chunk can be 1 GiB: a page reads those of the rows it goes over, and no
+ * others. That shows in that only their damage is its own. */
+static void a_page_reads_what_it_goes_over(void **state)
+{
+    static const struct {
+        const char *sql;
+        uint64_t cursor;
+        bool failed_only;
+        size_t max_bytes;
+        uint32_t n; /* 0 = damaged */
+        uint64_t next;
+    } t[] = {
+        { "vals = x'00'", 0, false, 6, 3, 3 },
+        { "vals = x'00'", 3, false, 4, 2, 5 },
+        { "vals = x'00'", 3, false, 6, 0, 0 },
+        { "vals = x'00'", 0, true, 2, 1, 5 }, /* task 2; the next is 5 */
+        { "vals = x'00'", 3, true, 2, 0, 0 },
+        { "statuses = x'0000000000'", 0, false, 10, 5, 5 },
+        { "statuses = x'0000000000'", 0, true, 10, 0, 0 }, /* so 5 and 8 seem to be ok */
+        { "tasks = zeroblob(20)", 0, false, 2, 0, 0 },
+        { "lens = zeroblob(16)", 0, false, 2, 0, 0 },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        assert_int_equal(set_up(state), 0);
+        struct fixture *f = *state;
+        struct fx_group *g = fx_group_new();
+        add_job(g, 1);
+        add_chunk(g, 1, 0, 0, 10);
+        add_batch(g, 1, 0, 0, 0, 1, 5, false);
+        add_batch(g, 2, 5, 0, 5, 1, 5, false);
+        push(f, g);
+        store_close(f->store, false);
+        AUTO_FREE char *sql = xasprintf("UPDATE batch SET %s WHERE row = 2", t[i].sql);
+        change(f, sql);
+        open_store(f);
+        struct fx_read_results *r =
+            read_page(f, (struct fx_read_results){ .job = 1,
+                                                   .cursor = t[i].cursor,
+                                                   .task_order = true,
+                                                   .chunk_end = 10,
+                                                   .failed_only = t[i].failed_only,
+                                                   .max_bytes = t[i].max_bytes });
+        assert_int_equal(r->damaged, t[i].n == 0);
+        assert_int_equal(r->ret.n, t[i].n);
+        assert_true(r->damaged || r->ret_next == t[i].next);
+        tear_down(state);
+    }
+}
+
 static void everything_is_there_after_a_reopen(void **state)
 {
     struct fixture *f = *state;
@@ -294,6 +344,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(failed_only, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_chunk_without_failures_is_an_empty_page, set_up,
                                         tear_down),
+        cmocka_unit_test(a_page_reads_what_it_goes_over),
         cmocka_unit_test_setup_teardown(everything_is_there_after_a_reopen, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(pending_is_shown_once_published, set_up,
