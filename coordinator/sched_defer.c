@@ -69,11 +69,11 @@ void defer_due(struct sched *s)
     }
 }
 
-int64_t backoff_ns(struct sched *s, uint32_t tries, uint32_t retry_after_s)
+int64_t backoff_ns(struct sched *s, uint32_t tries, uint32_t asked_s)
 {
     int64_t ns = tries > 6 ? BACKOFF_MAX_NS : BACKOFF_NS << (tries - 1);
 
     ns = MIN(ns, BACKOFF_MAX_NS);
     ns = ns / 2 + (int64_t)(sched_random(s) % (uint32_t)(ns / 2 / 1000)) * 1000;
-    return MAX(ns, MIN(retry_after_s, 3600u) * NS_PER_S);
+    return MAX(ns, asked_s * NS_PER_S);
 }

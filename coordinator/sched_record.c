@@ -104,12 +104,19 @@ static void gather_emit(struct sched *s, struct gather *g, struct job *j, uint32
     buf_fini(&g->values);
 }
 
+/* R11: how long its server asks to wait, as far as it is heard. */
+static uint32_t asked_wait_s(struct span value)
+{
+    enum { MOST_S = 3600 };
+    struct task_value v;
+
+    return value_unpack(value, &v, NULL) < 0 ? 0 : MIN(v.retry_after_s, MOST_S);
+}
+
 /* What becomes of a task whose attempt ended so: true = a record. */
 static bool task_ends(struct sched *s, struct chunk *c, uint32_t index, uint8_t status,
                       struct span value)
 {
-    struct task_value v;
-
     if (status == TASK_POISON && c->deaths[index] + 1 < DEATHS_MAX)
         c->deaths[index]++, status = TASK_LOST;
     if (status != TASK_OK && status != TASK_POISON && c->holders[index]) {
@@ -125,9 +132,10 @@ static bool task_ends(struct sched *s, struct chunk *c, uint32_t index, uint8_t 
         if (c->tries[index] >= MIN(c->job->row.retries, TRIES_MAX))
             return true;
         c->tries[index]++;
-        if (value_unpack(value, &v, NULL) < 0)
-            v.retry_after_s = 0;
-        defer(s, c, index, s->now + backoff_ns(s, c->tries[index], v.retry_after_s));
+        defer(s, c, index, s->now + backoff_ns(s, c->tries[index], asked_wait_s(value)));
+        return false;
+    case TASK_NOT_YET: /* it was not tried; and never again at once, whoever says so */
+        defer(s, c, index, s->now + MAX(1u, asked_wait_s(value)) * NS_PER_S);
         return false;
     default: /* lost, or cancelled by a node that is about to end */
         if (status == TASK_LOST && ++c->losses[index] > LOSSES_MAX)

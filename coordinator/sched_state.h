@@ -35,7 +35,7 @@ enum {
 /* A task of an open chunk.
  *   WAITING -> LEASED -> RECORDED
  *      ^---------'|
- *      '- DEFERRED <   (retryable error, until its time comes) */
+ *      '- DEFERRED <   (retryable error, or not yet: until its time comes) */
 enum task_state { TASK_WAITING, TASK_LEASED, TASK_DEFERRED, TASK_RECORDED };
 
 struct job;
@@ -304,7 +304,7 @@ void record_visible(struct job *j, uint32_t seq, uint32_t n);
 void defer(struct sched *s, struct chunk *c, uint32_t index, int64_t due_ns);
 void defer_due(struct sched *s);
 int64_t defer_next_ns(const struct sched *s);
-int64_t backoff_ns(struct sched *s, uint32_t tries, uint32_t retry_after_s);
+int64_t backoff_ns(struct sched *s, uint32_t tries, uint32_t asked_s);
 void task_wait(struct chunk *c, uint32_t index);
 
 /* sched_files.c: won tasks whose files are not in place yet (R8) */

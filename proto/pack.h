@@ -48,7 +48,7 @@ struct task_value {
     struct span body;   /* "b": returned bytes */
     bool has_body;
     uint32_t http_status;   /* "h" */
-    uint32_t retry_after_s; /* "r": a server's Retry-After, with a retryable failure */
+    uint32_t retry_after_s; /* "r": a server's Retry-After, or when a turn at it comes */
     uint64_t elapsed_us;    /* "t" */
 };
 void value_pack(struct buf *out, const struct task_value *v);

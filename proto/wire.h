@@ -64,6 +64,8 @@ enum task_status {
     TASK_POISON,    /* its own fault killed its mill; in a record: quarantined */
     TASK_LOST,      /* infrastructure took it; never in a record */
     TASK_CANCELLED,
+    TASK_NOT_YET, /* not begun: its server may not be asked before a while; never in a
+                     record */
     TASK_STATUS_COUNT
 };
 enum job_state { JOB_OPEN, JOB_SEALED, JOB_DONE, JOB_CANCELLED, JOB_ABANDONED };

@@ -45,17 +45,31 @@ static void host_key(const struct io_task *t, struct span url, char key[])
              (int)MIN(end, 256u), (const char *)url.data);
 }
 
-/* Waits for a place at the server, then for its rate. */
-static int host_enter(struct node *n, struct io_host *h, double rate)
+/* Waits for a place at the server, then for its rate. *ret_later_s > 0: either would take
+ * more than a second, and the coroutine is for other servers meanwhile (R11). */
+static int host_enter(struct node *n, struct io_host *h, double rate,
+                      uint32_t *ret_later_s)
 {
     int64_t now = loop_now_ns(n->loop), at;
+    int rc;
 
-    if (coro_sem_take(&h->places, -1) < 0)
+    *ret_later_s = host_later_s(h, now, rate, false);
+    if (*ret_later_s)
         return -1;
+    h->waiting++;
+    rc = coro_sem_take(&h->places, HOST_WAIT_NS);
+    h->waiting--;
+    now = loop_now_ns(n->loop);
+    if (rc < 0) {
+        *ret_later_s = errno == ETIMEDOUT ? host_send_back(h, now, rate) : 0;
+        return -1;
+    }
+    host_entered(h, now);
     if (rate <= 0)
         return 0;
-    at = host_turn(h, now, rate);
-    if (at > now && coro_sleep(at - now) < 0) {
+    *ret_later_s = host_later_s(h, now, rate, true);
+    at = *ret_later_s ? now : host_turn(h, now, rate);
+    if (*ret_later_s || (at > now && coro_sleep(at - now) < 0)) {
         coro_sem_give(&h->places);
         return -1;
     }
@@ -244,13 +258,19 @@ static enum task_status fetch_one(struct io_task *t, struct span url,
     char key[HOST_KEY_MAX];
     struct io_host *h;
     enum task_status status = TASK_CANCELLED;
+    uint32_t later_s;
 
     host_key(t, url, key);
     h = host_get(&n->hosts, key, s->per_host ? s->per_host : PER_HOST_DEFAULT);
-    if (host_enter(n, h, s->rate) == 0) {
+    if (host_enter(n, h, s->rate, &later_s) == 0) {
+        int64_t since = loop_now_ns(n->loop);
         fetch_run(n->fetch, &req, reply, err);
         status = status_of(reply->class);
+        host_left(h, loop_now_ns(n->loop), since);
         coro_sem_give(&h->places);
+    } else if (later_s) {
+        reply->retry_after_s = later_s;
+        status = TASK_NOT_YET;
     }
     host_put(&n->hosts, h, loop_now_ns(n->loop));
     return status;

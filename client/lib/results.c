@@ -56,6 +56,7 @@ static enum tm_status status_of(uint8_t status)
         [TASK_POISON] = TM_QUARANTINED,
         [TASK_LOST] = TM_RETRIES_USED,
         [TASK_CANCELLED] = TM_TASK_CANCELLED,
+        [TASK_NOT_YET] = TM_RETRIES_USED,
     };
     return status < TASK_STATUS_COUNT ? of[status] : TM_FAILED;
 }

@@ -293,9 +293,13 @@ static void record(struct world *w, struct stored_job *j, const struct plan *p,
         return;
     if (t->recorded)
         broken(w, "P2: task %u of job %u gets a second record", task, p->index);
-    if (task >= j->row.tasks || status == TASK_LOST || status >= TASK_STATUS_COUNT)
+    if (task >= j->row.tasks || status == TASK_LOST || status == TASK_NOT_YET ||
+        status >= TASK_STATUS_COUNT)
         broken(w, "P2: no record can be: task %u of job %u, status %u", task, p->index,
                status);
+    if (status == TASK_RETRYABLE && flow_tries(w, p, task) <= p->retries)
+        broken(w, "R11: task %u of job %u is given up after %u tries", task, p->index,
+               flow_tries(w, p, task));
     if (row->pending != (p->file && status == TASK_OK))
         broken(w, "P6: task %u of job %u is shown before its file is in place", task,
                p->index);

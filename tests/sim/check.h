@@ -42,6 +42,8 @@ void flow_said(struct world *w, peer_id peer, const struct msg *m);
 void flow_sent(struct world *w, peer_id peer, const struct msg *m);
 /* The lease reported this task while it was its own. */
 bool flow_reported(const struct world *w, uint64_t lease, uint32_t task);
+/* How often it ended in a retryable error since the coordinator's start. */
+uint32_t flow_tries(const struct world *w, const struct plan *p, uint32_t task);
 void flow_pushed(struct world *w, const struct fx_group *g);
 
 /* check_books.c: the scheduler's own numbers agree with each other. */

@@ -27,6 +27,7 @@ struct flow {
     struct credit *credits;
     size_t n_credits;
     int64_t *not_before_ns[JOBS_MAX]; /* by task */
+    uint32_t *tries[JOBS_MAX];        /* likewise: that ended in a retryable error */
     struct report *reports;           /* of held tasks, since the world began */
     size_t n_reports;
 };
@@ -36,8 +37,10 @@ void flow_new(struct world *w)
     struct plan *p;
 
     w->flow = xcalloc(1, sizeof(*w->flow));
-    for (uint32_t i = 0; (p = plan_at(w, i)); i++)
+    for (uint32_t i = 0; (p = plan_at(w, i)); i++) {
         w->flow->not_before_ns[i] = xcalloc(p->first[p->n_chunks] + 1, sizeof(int64_t));
+        w->flow->tries[i] = xcalloc(p->first[p->n_chunks] + 1, sizeof(uint32_t));
+    }
 }
 
 static void forget(struct flow *f)
@@ -57,8 +60,10 @@ void flow_free(struct world *w)
 {
     forget(w->flow);
     free(w->flow->reports);
-    for (int i = 0; i < JOBS_MAX; i++)
+    for (int i = 0; i < JOBS_MAX; i++) {
         free(w->flow->not_before_ns[i]);
+        free(w->flow->tries[i]);
+    }
     free(w->flow);
 }
 
@@ -69,8 +74,10 @@ void flow_restart(struct world *w)
 
     forget(w->flow);
     w->flow->last_ns = 0;
-    for (uint32_t i = 0; (p = plan_at(w, i)); i++)
+    for (uint32_t i = 0; (p = plan_at(w, i)); i++) {
         memset(w->flow->not_before_ns[i], 0, p->first[p->n_chunks] * sizeof(int64_t));
+        memset(w->flow->tries[i], 0, p->first[p->n_chunks] * sizeof(uint32_t));
+    }
 }
 
 static void peers_grow(struct flow *f, peer_id peer)
@@ -158,13 +165,22 @@ static void reported(struct world *w, const struct msg_done *d, uint32_t i,
 
     f->reports = xrealloc(f->reports, (f->n_reports + 1) * sizeof(*f->reports));
     f->reports[f->n_reports++] = (struct report){ d->lease, task };
-    if (d->batch.statuses[i] != TASK_RETRYABLE || !p || task >= p->first[p->n_chunks] ||
-        !books_alone(w->coord->sched, d->lease, task) ||
+    bool retry = d->batch.statuses[i] == TASK_RETRYABLE;
+    if ((!retry && d->batch.statuses[i] != TASK_NOT_YET) || !p ||
+        task >= p->first[p->n_chunks])
+        return;
+    f->tries[p->index][task] += retry;
+    if (!books_alone(w->coord->sched, d->lease, task) ||
         value_unpack(value, &v, NULL) < 0)
         return;
     int64_t wait_ns = MAX(v.retry_after_s * NS_PER_S, 500 * NS_PER_MS);
     NOTE(w, "retry", p->index, task, wait_ns / NS_PER_MS);
     f->not_before_ns[p->index][task] = f->last_ns + wait_ns; /* of the turn's time */
+}
+
+uint32_t flow_tries(const struct world *w, const struct plan *p, uint32_t task)
+{
+    return w->flow->tries[p->index][task];
 }
 
 bool flow_reported(const struct world *w, uint64_t lease, uint32_t task)

@@ -19,12 +19,13 @@ struct knobs {
     int64_t faults_ns;    /* faults until then, then all is well */
     int64_t fault_gap_ns; /* mean time between two */
     uint32_t dup_per_mille, late_per_mille;
-    int64_t delay_ns;        /* of a message, usually at most */
-    int64_t commit_ns;       /* of a transaction, usually at most */
-    int64_t task_ns;         /* of a task, usually at most */
-    uint32_t hung_per_mille; /* tasks that do not go on */
-    uint32_t lost_per_mille; /* tasks taken by the infrastructure */
-    uint32_t bad_per_mille;  /* tasks that fail, are flaky or kill their mill */
+    int64_t delay_ns;           /* of a message, usually at most */
+    int64_t commit_ns;          /* of a transaction, usually at most */
+    int64_t task_ns;            /* of a task, usually at most */
+    uint32_t hung_per_mille;    /* tasks that do not go on */
+    uint32_t lost_per_mille;    /* tasks taken by the infrastructure */
+    uint32_t not_yet_per_mille; /* fetches whose server is not to be asked yet */
+    uint32_t bad_per_mille;     /* tasks that fail, are flaky or kill their mill */
 };
 
 #endif

@@ -294,7 +294,7 @@ struct io_task {
     LIST_ENTRY(io_task) lease_node;
     struct node_lease *lease;
     uint32_t index;
-    bool cancelled;
+    bool cancelled, not_yet; /* not_yet: its server is not to be asked now */
     struct work work;
     struct event ev;
 };
@@ -330,7 +330,13 @@ static void io_ends(void *arg)
     struct node *n = l->node;
     AUTO_BUF value = BUF_INIT;
 
-    work_end(&t->work);
+    if (t->not_yet) {
+        struct task_value v = { .retry_after_s = (uint32_t)between(t->work.w, 1, 5) };
+        t->work.status = TASK_NOT_YET;
+        value_pack(&t->work.value, &v);
+    } else {
+        work_end(&t->work);
+    }
     if (t->cancelled && t->work.status != TASK_OK)
         t->work.status = TASK_CANCELLED;
     enum task_status status = t->work.status;
@@ -363,7 +369,9 @@ bool io_start(struct node_lease *l)
                                  .file = l->job->spec.sink == SINK_FILE };
         t->ev = (struct event){ .fn = io_ends, .arg = t, .host = h };
         LIST_INSERT_HEAD(&l->io_tasks, t, lease_node);
-        work_begin(&t->work);
+        t->not_yet = !h->w->healed && chance(h->w, h->w->k.not_yet_per_mille);
+        if (!t->not_yet)
+            work_begin(&t->work);
         event_post(h->w, &t->ev, 3 * work_ns(h->w, h->index));
         n->io_busy++;
         l->io_next++;

@@ -42,6 +42,7 @@ static void draw_knobs(struct world *w)
     k->task_ns = mostly_short(w, NS_PER_MS, 4 * NS_PER_S);
     k->hung_per_mille = chance(w, 800) ? 0 : (uint32_t)between(w, 1, 30);
     k->lost_per_mille = chance(w, 500) ? 0 : (uint32_t)between(w, 1, 100);
+    k->not_yet_per_mille = chance(w, 500) ? 0 : (uint32_t)between(w, 1, 500);
     k->bad_per_mille = chance(w, 400) ? 0 : (uint32_t)between(w, 1, 300);
 }
 

@@ -78,20 +78,33 @@ static uint64_t lease_of_one(struct rig *r)
     return id;
 }
 
-static struct fx_group *done(struct rig *r, peer_id peer, uint64_t lease,
-                             const uint32_t *tasks, uint32_t n, uint8_t status)
+/* The value is that of the last of the tasks. */
+static struct fx_group *done_value(struct rig *r, peer_id peer, uint64_t lease,
+                                   const uint32_t *tasks, uint32_t n, uint8_t status,
+                                   const struct task_value *value)
 {
-    static const uint32_t no_values[INPUTS] = { 0 };
+    uint32_t value_lens[INPUTS] = { 0 };
     uint8_t statuses[INPUTS];
+    AUTO_BUF packed = BUF_INIT;
     struct msg m = { .type = MSG_DONE };
 
+    if (value)
+        value_pack(&packed, value);
+    m.body = buf_span(&packed);
+    value_lens[n - 1] = (uint32_t)packed.len;
     memset(statuses, status, sizeof(statuses));
     m.done = (struct msg_done){ .lease = lease,
                                 .job = 1,
                                 .epoch = { 1, { 1 } },
-                                .batch = { n, tasks, statuses, no_values } };
+                                .batch = { n, tasks, statuses, value_lens } };
     digest_of(lens, SPAN_LIT("abcd"), m.done.digest);
     return say(r, peer, &m);
+}
+
+static struct fx_group *done(struct rig *r, peer_id peer, uint64_t lease,
+                             const uint32_t *tasks, uint32_t n, uint8_t status)
+{
+    return done_value(r, peer, lease, tasks, n, status, NULL);
 }
 
 /* A node that beats but does not get on loses the lease; one that does keeps it. */
@@ -110,6 +123,60 @@ static void a_lease_is_renewed_by_progress(void **state)
             assert_int_equal(revoke->revoke.lease, lease);
         if (revoke) /* and its tasks are leased again at once */
             assert_non_null(sent_to(g, WORKER, MSG_LEASE));
+        fx_group_free(g);
+        sched_free(r.sched);
+    }
+}
+
+/* One second in which worker and client beat. */
+static struct fx_group *second(struct rig *r)
+{
+    struct msg idle = { .type = MSG_BEAT };
+
+    r->now_ns += NS_PER_S - NS_PER_MS; /* begin() adds it */
+    struct fx_group *g = begin(r);
+    sched_message(r->sched, CLIENT, &idle);
+    sched_message(r->sched, WORKER, &idle);
+    sched_turn_end(r->sched);
+    return g;
+}
+
+/* R11: a task whose server may not be asked yet is not tried, however often it is sent
+ * back, and is leased again when its time has come, not before; never again at once. */
+static void a_task_comes_when_its_server_may_be_asked(void **state)
+{
+    static const struct {
+        uint32_t asked_s;
+        int seconds;
+    } t[] = { { 5, 5 }, { 1, 1 }, { 0, 1 }, { 7200, 3600 } };
+    static const uint32_t task = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        struct rig r = { 0 };
+        rig_init(&r);
+        uint64_t lease = lease_of_one(&r);
+        for (int again = 0; again < 3; again++) { /* of a job without retries */
+            struct task_value v = { .retry_after_s = t[i].asked_s };
+            struct fx_group *g =
+                done_value(&r, WORKER, lease, &task, 1, TASK_NOT_YET, &v);
+            assert_null(find(g, FX_BATCH, 0));
+            assert_null(sent_to(g, WORKER, MSG_LEASE));
+            assert_int_equal(sent_to(g, WORKER, MSG_COMMITTED)->committed.n_lost, 1);
+            fx_group_free(g);
+            for (int s = 1; s < t[i].seconds; s++) {
+                g = second(&r);
+                assert_null(sent_to(g, WORKER, MSG_LEASE));
+                fx_group_free(g);
+            }
+            g = second(&r);
+            assert_non_null(sent_to(g, WORKER, MSG_LEASE));
+            lease = sent_to(g, WORKER, MSG_LEASE)->lease.lease;
+            fx_group_free(g);
+        }
+        struct fx_group *g = done(&r, WORKER, lease, &task, 1, TASK_OK);
+        assert_int_equal(*(const uint32_t *)find(g, FX_BATCH, 0)->batch.attempts->data,
+                         1);
         fx_group_free(g);
         sched_free(r.sched);
     }
@@ -254,6 +321,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_lease_is_renewed_by_progress),
+        cmocka_unit_test(a_task_comes_when_its_server_may_be_asked),
         cmocka_unit_test(an_idle_node_runs_a_straggler),
         cmocka_unit_test(a_task_whose_mills_are_always_killed_is_given_up),
         cmocka_unit_test(the_faster_one_wins_and_the_other_stops),
