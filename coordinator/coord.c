@@ -306,8 +306,8 @@ static int listen_all(struct coord *c, struct err *err)
         struct listener *l = &c->listeners[i];
         l->coord = c;
         l->index = (unsigned)i;
-        if (link_listen(c->ctx, c->loop, c->config.listen[i], WIRE_WORKER_FRAME_MAX,
-                        &link_events, l, &l->link, err) < 0)
+        if (link_listen(c->ctx, c->loop, c->config.listen[i], c->config.connections_max,
+                        WIRE_WORKER_FRAME_MAX, &link_events, l, &l->link, err) < 0)
             return -1;
         c->n_listeners++;
     }

@@ -11,6 +11,7 @@ enum { COORD_LISTEN_MAX = 8 };
 struct coord_config {
     const char *const *listen; /* endpoints */
     size_t n_listen;
+    unsigned connections_max; /* at each endpoint */
     const char *state_dir;
     enum durability durability;
     bool ephemeral; /* nothing of the state is left at the end */

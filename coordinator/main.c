@@ -11,10 +11,15 @@
 #include "coordinator/coord.h"
 #include "coordinator/store_move.h"
 
+enum {
+    CONNECTIONS_DEFAULT = 10000,
+    FILES_BESIDE = 64, /* store, log, loop, the library's own */
+};
+
 struct options {
     struct opt_list listen;
     const char *state, *to, *durability, *log_level;
-    int64_t silence_ns, keep_ns, reserve_bytes, lifeline_fd, ready_fd;
+    int64_t silence_ns, keep_ns, reserve_bytes, connections, lifeline_fd, ready_fd;
     bool ephemeral, help, version;
 };
 
@@ -22,6 +27,8 @@ struct options {
 static const struct opt table[] = {
     { "listen", 0, OPT_LIST, OFF(listen), "ENDPOINT", NULL, 0, 0, NULL,
       "ipc:///path or tcp://127.0.0.1:PORT; repeatable" },
+    { "connections", 0, OPT_INT, OFF(connections), "N", "-1", -1, 1 << 20, NULL,
+      "clients and workers at each endpoint; more have to wait (10,000)" },
     { "state", 0, OPT_STR, OFF(state), "DIR", NULL, 0, 0, NULL,
       "directory that keeps jobs and results" },
     { "to", 0, OPT_STR, OFF(to), "DIR", NULL, 0, 0, NULL,
@@ -161,14 +168,29 @@ static void say_ready(const struct options *o, const struct coord *c)
     close((int)o->ready_fd);
 }
 
-static void raise_descriptors(void)
+/* How many connections an endpoint takes; raises the limit of descriptors as far as it
+ * goes. A quarter of them is left for those that come while the door is being shut. */
+static int connections(const struct options *o, unsigned *ret, struct err *err)
 {
     struct rlimit rl;
+    int64_t room;
 
-    if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
-        rl.rlim_cur = rl.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &rl);
+    CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+    rl.rlim_cur = rl.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &rl);
+    room = ((int64_t)MIN(rl.rlim_max, 1u << 30) - FILES_BESIDE) / (int64_t)o->listen.n;
+    room -= room / 4;
+    if (room < 1 || o->connections > room) {
+        err_set(err, 2, "%lld connections need %lld file descriptors; the limit is %lld",
+                (long long)MAX(o->connections, 1),
+                (long long)(MAX(o->connections, 1) * (int64_t)o->listen.n * 4 / 3 +
+                            FILES_BESIDE + 1),
+                (long long)rl.rlim_max);
+        return err_hint(err, "raise LimitNOFILE or ulimit -n, or lower --connections");
     }
+    *ret =
+        (unsigned)(o->connections > 0 ? o->connections : MIN(room, CONNECTIONS_DEFAULT));
+    return 0;
 }
 
 static enum durability durability_of(const char *name)
@@ -212,6 +234,8 @@ static int serve(const struct options *o, struct err *err)
     struct loop_io *lifeline = NULL;
     int rc = -1;
 
+    if (connections(o, &config.connections_max, err) < 0)
+        return -1;
     if (loop_new(LOOP_AUTO, &run.loop, err) < 0)
         return -1;
     if (coord_new(run.loop, &config, &run.coord, err) == 0) {
@@ -267,7 +291,6 @@ static int act(const struct options *o, size_t n_args, const char **args, struct
         return sub->run(o, err);
     log_level_parse(o->log_level, &level);
     log_init("tidemill-coordinator", level);
-    raise_descriptors();
     return serve(o, err);
 }
 

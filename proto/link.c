@@ -6,6 +6,7 @@
 #include <uthash.h>
 #include <zmq.h>
 
+#include "proto/link_door.h"
 #include "proto/link_socket.h"
 
 enum {
@@ -53,6 +54,7 @@ struct link {
     bool router, any_queued, any_gone;
     void *socket;
     struct link_monitor *monitor; /* a DEALER's */
+    struct link_door *door;       /* a ROUTER's */
     struct loop_hook *hook;
     struct loop_io *io;
     int64_t swept_ns;
@@ -414,17 +416,19 @@ static void watch(struct link *l)
     l->io = loop_io_new(l->loop, fd, LOOP_READ, on_fd, l);
 }
 
-static void on_connected(void *arg)
+static void on_connected(void *arg, unsigned event, int value)
 {
     struct link *l = arg;
 
+    (void)event, (void)value;
     if (l->ev->connected)
         l->ev->connected(l->arg);
 }
 
 static void monitor(struct link *l)
 {
-    l->monitor = link_monitor_new(l->loop, l->ctx->zmq, l->socket, on_connected, l);
+    l->monitor = link_monitor_new(l->loop, l->ctx->zmq, l->socket,
+                                  ZMQ_EVENT_HANDSHAKE_SUCCEEDED, on_connected, l);
 }
 
 static struct link *link_new(struct link_ctx *ctx, struct loop *loop, uint32_t frame_max,
@@ -442,8 +446,9 @@ static struct link *link_new(struct link_ctx *ctx, struct loop *loop, uint32_t f
 }
 
 int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
-                uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
-                struct link **ret_link, struct err *err)
+                unsigned connections_max, uint32_t frame_max_bytes,
+                const struct link_events *ev, void *arg, struct link **ret_link,
+                struct err *err)
 {
     struct link *l;
     char bound[512];
@@ -456,6 +461,7 @@ int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
     l = link_new(ctx, loop, frame_max_bytes, ev, arg);
     l->router = true;
     l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
+    l->door = link_door_new(loop, l->ctx->zmq, l->socket, endpoint, connections_max);
     if (zmq_bind(l->socket, endpoint) < 0) {
         err_set(err, 1, "cannot listen on %s: %s", endpoint, zmq_strerror(errno));
         link_free(l);
@@ -535,6 +541,7 @@ void link_free(struct link *l)
     loop_hook_free(l->hook);
     loop_io_free(l->io);
     link_monitor_free(l->monitor);
+    link_door_free(l->door);
     HASH_ITER (hh, l->peers, p, tmp)
         peer_free(l, p);
     zmq_close(l->socket);

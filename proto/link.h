@@ -29,10 +29,11 @@ struct link_events {
 };
 
 /* ROUTER bound to endpoint (ipc:// or tcp:// on loopback; else err with a hint, code 2).
- */
+ * At connections_max others wait outside until some have left. */
 int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
-                uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
-                struct link **ret_link, struct err *err);
+                unsigned connections_max, uint32_t frame_max_bytes,
+                const struct link_events *ev, void *arg, struct link **ret_link,
+                struct err *err);
 /* DEALER connecting to endpoint; reconnects by itself. Same refusal as link_listen. */
 int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
                  uint32_t frame_max_bytes, const struct link_events *ev, void *arg,

@@ -59,7 +59,7 @@ struct link_monitor {
     void *watched, *events; /* sockets; events: a PAIR that gets what happens */
     struct loop_hook *hook;
     struct loop_io *io;
-    loop_fn *connected;
+    link_monitor_fn *fn;
     void *arg;
 };
 
@@ -81,10 +81,11 @@ void link_monitor_tell(struct link_monitor *m)
 
     while (zmq_recv(m->events, number, sizeof(number), ZMQ_DONTWAIT) >= 0) {
         uint16_t event;
+        int32_t value;
         memcpy(&event, number, sizeof(event));
+        memcpy(&value, number + sizeof(event), sizeof(value));
         zmq_recv(m->events, address, sizeof(address), ZMQ_DONTWAIT);
-        if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
-            m->connected(m->arg);
+        m->fn(m->arg, event, value);
     }
 }
 
@@ -99,7 +100,7 @@ static void on_fd(void *arg, int events)
 }
 
 struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket,
-                                      loop_fn *connected, void *arg)
+                                      unsigned events, link_monitor_fn *fn, void *arg)
 {
     static atomic_uint serial; /* an address is one socket's for good */
     struct link_monitor *m = xcalloc(1, sizeof(*m));
@@ -109,8 +110,8 @@ struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket
 
     snprintf(address, sizeof(address), "inproc://monitor-%u",
              atomic_fetch_add(&serial, 1));
-    *m = (struct link_monitor){ .watched = socket, .connected = connected, .arg = arg };
-    CHECK(zmq_socket_monitor(socket, address, ZMQ_EVENT_HANDSHAKE_SUCCEEDED) == 0);
+    *m = (struct link_monitor){ .watched = socket, .fn = fn, .arg = arg };
+    CHECK(zmq_socket_monitor(socket, address, (int)events) == 0);
     m->events = zmq_socket(zmq, ZMQ_PAIR);
     CHECK(m->events && zmq_connect(m->events, address) == 0);
     CHECK(zmq_getsockopt(m->events, ZMQ_FD, &fd, &len) == 0);

@@ -10,12 +10,14 @@
 void *link_socket_new(void *zmq, bool router, int64_t frame_max_bytes);
 void link_socket_close_now(void *socket); /* what waits in it is dropped */
 
-/* Calls `connected` on the loop's thread each time the socket has a connection (again).
- * Freed before the socket is closed. */
+/* Calls fn on the loop's thread for each of `events` (of ZMQ_EVENT_*) that happens to the
+ * socket. Freed before the socket is closed. */
 struct link_monitor;
+/* value: the descriptor, or the errno of a failure. */
+typedef void link_monitor_fn(void *arg, unsigned event, int value);
 struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket,
-                                      loop_fn *connected, void *arg);
-/* Calls connected now for what has happened already. libzmq says that a connection is
+                                      unsigned events, link_monitor_fn *fn, void *arg);
+/* Calls fn now for what has happened already. libzmq says that a connection is
  * made before it hands over the first message that came in on it. */
 void link_monitor_tell(struct link_monitor *monitor);
 void link_monitor_free(struct link_monitor *monitor); /* takes NULL */

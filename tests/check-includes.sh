@@ -41,7 +41,7 @@ within() {
 }
 only base/loop.c 'ev\.h'
 only base/crypto.c 'sodium'
-only 'proto/link\(_socket\)\?\.c' 'zmq'
+only 'proto/link\(_socket\|_door\)\?\.c' 'zmq'
 only proto/pack.c 'msgpack'
 only proto/wire_pb.h '(protobuf-c/|tidemill\.pb-c)'
 only coordinator/store_sql.h 'sqlite3'

@@ -166,3 +166,29 @@ has_other_mill() { [ -n "$(mill_of "$1")" ] && [ "$(mill_of "$1")" != "$2" ]; }
     run -2 --separate-stderr tidemill encrypt -d -r "$(cat r)" - <f
     grep -q -- 'cannot leave standard input behind' <<<"$stderr"
 }
+
+@test "strangers who take every place: others get in when they have gone" {
+    start_coordinator --connections 8
+    start_worker
+    use_coordinator
+    until_ok tidemill node show w
+    /usr/bin/python3 - "ipc://$T/c" <<'PY' >strangers 3>&- &
+import sys, time, zmq
+ctx = zmq.Context()
+socks = [ctx.socket(zmq.DEALER) for _ in range(30)]
+for s in socks:
+    s.connect(sys.argv[1])
+time.sleep(600)
+PY
+    STRANGERS=$!
+    PIDS+=("$STRANGERS")
+    until_ok grep -q ' full ' coord.err
+    [ ! -e c ]
+    stop "$STRANGERS" KILL
+    until_ok grep -q ' room_again ' coord.err
+    tidemill hash /etc/passwd >sums
+    sha256sum --quiet -c sums
+    kill -0 "$COORD"
+    run -2 --separate-stderr tidemill-coordinator --listen "ipc://$T/d" --state other --connections 1048576
+    [[ $stderr == *"file descriptors; the limit is"*"hint: "* ]] || [ "$(ulimit -Hn)" = unlimited ]
+}

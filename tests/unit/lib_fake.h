@@ -414,7 +414,7 @@ __attribute__((unused)) static void fake_up(struct fake *f)
     CHECK(loop_new(LOOP_AUTO, &f->loop, &err) == 0);
     f->ctx = link_ctx_new(1);
     f->wake = loop_wake_new(f->loop, fake_woken, f);
-    if (link_listen(f->ctx, f->loop, f->endpoint, WIRE_CLIENT_FRAME_MAX, &events, f,
+    if (link_listen(f->ctx, f->loop, f->endpoint, 100, WIRE_CLIENT_FRAME_MAX, &events, f,
                     &f->link, &err) < 0) {
         fprintf(stderr, "%s\n", err.text);
         abort();

@@ -1,15 +1,20 @@
-/* A link: a connection is told of before the first message that comes in on it. */
+/* A link: a connection is told of before the first message that comes in on it; who comes
+ * when all places are taken gets in once somebody has left. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "proto/link.h"
 
-enum { ROUNDS = 20, TURNS = 1000 };
+enum { ROUNDS = 20, TURNS = 1000, PLACES = 8 };
 
 struct side {
     struct loop *loop;
@@ -82,7 +87,7 @@ static void round_trip(struct link_ctx *ctx, const char *endpoint)
     struct side router = side_new(), dealer = side_new();
     struct err err = { 0 };
 
-    assert_int_equal(link_listen(ctx, router.loop, endpoint, WIRE_CLIENT_FRAME_MAX,
+    assert_int_equal(link_listen(ctx, router.loop, endpoint, 100, WIRE_CLIENT_FRAME_MAX,
                                  &router_events, &router, &router.link, &err),
                      0);
     send_at_once(ctx, &dealer, endpoint);
@@ -100,26 +105,135 @@ static void round_trip(struct link_ctx *ctx, const char *endpoint)
     loop_free(router.loop);
 }
 
-static void test_a_connection_is_told_of_before_its_first_message(void **state)
+/* A dealer that says a Beat as soon as it is in. */
+static void say_beat(void *arg)
+{
+    struct side *s = arg;
+    struct msg beat = { .type = MSG_BEAT };
+
+    s->connected++;
+    assert_int_equal(link_send(s->link, 0, &beat), 0);
+}
+
+static void come(struct link_ctx *ctx, struct side *dealer, const char *endpoint)
+{
+    static const struct link_events events = { .message = take,
+                                               .garbage = garbage,
+                                               .connected = say_beat };
+    struct err err = { 0 };
+
+    *dealer = side_new();
+    assert_int_equal(link_connect(ctx, dealer->loop, endpoint, WIRE_CLIENT_FRAME_MAX,
+                                  &events, dealer, &dealer->link, &err),
+                     0);
+}
+
+static void until_answered(struct side *router, struct side *dealer)
+{
+    while (!dealer->messages) {
+        loop_once(router->loop, false);
+        loop_once(dealer->loop, false);
+        usleep(1000);
+    }
+}
+
+static void leave(struct side *dealer)
+{
+    link_free(dealer->link);
+    loop_free(dealer->loop);
+}
+
+/* Whether somebody who connects is let in, at once or within 0.1 s. */
+static bool lets_in(const char *endpoint)
+{
+    struct sockaddr_un un = { .sun_family = AF_UNIX };
+    struct sockaddr_in in = { .sin_family = AF_INET };
+    struct timeval patience = { .tv_usec = 100000 };
+    unsigned port = 0;
+    bool tcp = sscanf(endpoint, "tcp://127.0.0.1:%u", &port) == 1, yes;
+    int fd = socket(tcp ? AF_INET : AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    in.sin_port = htons((uint16_t)port);
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    snprintf(un.sun_path, sizeof(un.sun_path), "%s", endpoint + strlen("ipc://"));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    yes = (tcp ? connect(fd, (struct sockaddr *)&in, sizeof(in))
+               : connect(fd, (struct sockaddr *)&un, sizeof(un))) == 0;
+    close(fd);
+    return yes;
+}
+
+static void when_full(struct link_ctx *ctx, const char *listen)
+{
+    static const struct link_events events = { .message = echo, .garbage = garbage };
+    struct side router = side_new(), in[PLACES], late;
+    struct err err = { 0 };
+    const char *endpoint;
+
+    assert_int_equal(link_listen(ctx, router.loop, listen, PLACES, WIRE_CLIENT_FRAME_MAX,
+                                 &events, &router, &router.link, &err),
+                     0);
+    endpoint = link_endpoint(router.link);
+    assert_true(lets_in(endpoint));
+    for (unsigned i = 0; i < PLACES; i++) {
+        come(ctx, &in[i], endpoint);
+        until_answered(&router, &in[i]);
+    }
+    while (lets_in(endpoint)) {
+        loop_once(router.loop, false);
+        usleep(1000);
+    }
+    come(ctx, &late, endpoint);
+    leave(&in[0]);
+    until_answered(&router, &late);
+    for (unsigned i = 1; i < PLACES; i++)
+        leave(&in[i]);
+    leave(&late);
+    link_free(router.link);
+    loop_free(router.loop);
+}
+
+static void with_ipc(void (*test)(struct link_ctx *, const char *))
 {
     char dir[] = "/tmp/tidemill-link.XXXXXX", endpoint[80], path[64];
     struct link_ctx *ctx = link_ctx_new(1);
 
-    (void)state;
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof(path), "%s/s", dir);
     snprintf(endpoint, sizeof(endpoint), "ipc://%s", path);
-    for (int i = 0; i < ROUNDS; i++)
-        round_trip(ctx, endpoint);
+    test(ctx, endpoint);
     link_ctx_free(ctx);
     unlink(path);
-    rmdir(dir);
+    assert_int_equal(rmdir(dir), 0);
+}
+
+static void round_trips(struct link_ctx *ctx, const char *endpoint)
+{
+    for (int i = 0; i < ROUNDS; i++)
+        round_trip(ctx, endpoint);
+}
+
+static void test_who_comes_when_all_places_are_taken_gets_in_later(void **state)
+{
+    struct link_ctx *ctx = link_ctx_new(1);
+
+    (void)state;
+    with_ipc(when_full);
+    when_full(ctx, "tcp://127.0.0.1:0");
+    link_ctx_free(ctx);
+}
+
+static void test_a_connection_is_told_of_before_its_first_message(void **state)
+{
+    (void)state;
+    with_ipc(round_trips);
 }
 
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_connection_is_told_of_before_its_first_message),
+        cmocka_unit_test(test_who_comes_when_all_places_are_taken_gets_in_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
