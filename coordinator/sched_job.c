@@ -328,8 +328,9 @@ void job_settle(struct sched *s, struct job *j)
     if (job_records(j) < j->row.tasks)
         return;
     TAILQ_REMOVE(&s->live, j, live_node);
+    lease_revoke_job(s, j); /* attempts that lost */
     TAILQ_FOREACH (n, &s->nodes, node)
-        node_forget_job(n, j->row.id);
+        node_forget_job(s, n, j->row.id);
     j->row.state = j->cancelling ? j->cancel_state : JOB_DONE;
     j->row.ended_wall_ns = MAX(s->wall, 1);
     j->row.ended_run_ns = sched_run_ns(s);
@@ -344,8 +345,6 @@ void job_settle(struct sched *s, struct job *j)
 
 void job_cancel(struct sched *s, struct job *j, enum job_state as)
 {
-    struct sched_node *n;
-
     if (j->cancelling || (j->row.state != JOB_OPEN && j->row.state != JOB_SEALED))
         return;
     j->cancelling = true;
@@ -355,10 +354,7 @@ void job_cancel(struct sched *s, struct job *j, enum job_state as)
     struct fx *fx = fx_add(s->g, FX_STATE);
     fx->state.job = j->row.id;
     fx->state.state = as;
-    TAILQ_FOREACH (n, &s->nodes, node)
-        if (n->peer)
-            sched_send(s, n->peer, MSG_REVOKE)->send.msg.revoke.job = j->row.id;
-    lease_end_job(s, j);
+    lease_revoke_job(s, j);
     job_cancel_more(s, j);
 }
 

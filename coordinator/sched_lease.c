@@ -114,13 +114,13 @@ void lease_expire(struct sched *s)
             lease_revoke(s, l);
 }
 
-void lease_end_job(struct sched *s, struct job *j)
+void lease_revoke_job(struct sched *s, struct job *j)
 {
     struct lease *l, *tmp;
 
     HASH_ITER (hh, s->leases, l, tmp)
         if (l->chunk->job == j)
-            lease_end(s, l);
+            lease_revoke(s, l);
 }
 
 static struct pace *pace_of(struct sched_node *n, uint64_t job)

@@ -93,16 +93,19 @@ static struct sched_node *node_new(struct sched *s, struct span name)
     return n;
 }
 
-/* The job is gone: what the node was told of it and how fast it went there. */
-void node_forget_job(struct sched_node *n, uint64_t job)
+/* The job has ended: what the node was told of it, which it can forget too (P4), and how
+ * fast it went there. */
+void node_forget_job(struct sched *s, struct sched_node *n, uint64_t job)
 {
     struct pace *p;
 
     HASH_FIND(hh, n->paces, &job, sizeof(job), p);
-    if (p) {
-        HASH_DEL(n->paces, p);
-        free(p);
-    }
+    if (!p)
+        return;
+    if (n->peer && p->told == n->sessions)
+        sched_send(s, n->peer, MSG_REVOKE)->send.msg.revoke.job = job;
+    HASH_DEL(n->paces, p);
+    free(p);
 }
 
 void node_free(struct sched *s, struct sched_node *n)

@@ -63,7 +63,6 @@ static bool ended(const struct job *j)
 
 static void job_remove(struct sched *s, struct job *j)
 {
-    struct sched_node *n;
     struct follower *f;
     struct fx *fx = fx_add(s->g, FX_REMOVE);
 
@@ -71,9 +70,6 @@ static void job_remove(struct sched *s, struct job *j)
     memcpy(fx->remove.key, j->row.key, sizeof(fx->remove.key));
     LIST_FOREACH (f, &j->followers, job_node)
         sched_error(s, f->peer, 9, j->row.id, MSG_FOLLOW, "the job was removed", "");
-    lease_end_job(s, j); /* attempts that lost */
-    TAILQ_FOREACH (n, &s->nodes, node)
-        node_forget_job(n, j->row.id);
     sched_load_removed(s, j->row.id, j->row.key);
     sched_free_job(s, j);
 }

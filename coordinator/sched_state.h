@@ -135,7 +135,7 @@ struct lease {
     UT_hash_handle hh;
 };
 
-/* A job on a node: how fast it goes, and in which session its spec was sent. */
+/* A job that goes on, on a node: how fast, and in which session its spec was sent. */
 struct pace {
     uint64_t job;
     uint32_t shard;
@@ -324,7 +324,7 @@ void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32
 
 /* sched_node.c */
 void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m);
-void node_forget_job(struct sched_node *n, uint64_t job);
+void node_forget_job(struct sched *s, struct sched_node *n, uint64_t job);
 /* It is not connected any more: its leases end, and it is forgotten. */
 void node_lost(struct sched *s, struct sched_node *n);
 void node_free(struct sched *s, struct sched_node *n);
@@ -360,7 +360,7 @@ uint32_t lease_shard_tasks(struct sched *s, struct sched_node *n, const struct c
 void lease_revoke(struct sched *s, struct lease *l); /* ends it, and tells its node */
 void lease_expire(struct sched *s);
 void lease_moved(struct sched *s, const struct sched_node *n, const struct msg_beat *b);
-void lease_end_job(struct sched *s, struct job *j); /* all of a job's */
+void lease_revoke_job(struct sched *s, struct job *j); /* all of a job's */
 void lease_pump(struct sched *s);
 void lease_done(struct sched *s, struct lease *l, uint32_t n);
 

@@ -89,13 +89,15 @@ static void on_lease(struct node *n, const struct msg *m)
     struct node_job *j;
     struct node_lease *l;
 
-    if (n->stopping || lease_find(n, m->lease.lease))
+    if (n->stopping)
+        return;
+    j = job_of(n, &m->lease, &err); /* of one that is known too: its spec comes once */
+    if (lease_find(n, m->lease.lease))
         return;
     if (m->lease.publish) {
         batch_republish(n, m);
         return;
     }
-    j = job_of(n, &m->lease, &err);
     if (!j) {
         log_error("lease_refused", "why=\"%s\"", err.text);
         struct msg_done of = { .lease = m->lease.lease,

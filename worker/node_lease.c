@@ -9,11 +9,21 @@ struct node_lease *lease_find(struct node *n, uint64_t id)
     return l;
 }
 
+static void job_forget(struct node *n, struct node_job *j)
+{
+    HASH_DEL(n->jobs, j);
+    if (n->pool)
+        procpool_forget_spec(n->pool, j->id);
+    free(j->bytes);
+    free(j);
+}
+
 void lease_unref(struct node_lease *l)
 {
     if (--l->refs)
         return;
-    l->job->leases--;
+    if (--l->job->leases == 0 && l->job->old)
+        job_forget(l->node, l->job);
     free(l->tasks);
     free(l->ranges);
     free(l->batched);
@@ -71,8 +81,10 @@ struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *e
     struct node_job *j;
 
     HASH_FIND(hh, n->jobs, &m->job, sizeof(m->job), j);
-    if (j)
+    if (j) {
+        j->old = j->old && m->spec.len == 0;
         return j;
+    }
     if (m->spec.len == 0) {
         err_set(err, 1, "lease of job %llu without its spec", (unsigned long long)m->job);
         return NULL;
@@ -96,12 +108,10 @@ void jobs_forget(struct node *n, uint64_t job)
     struct node_job *j, *tmp;
 
     HASH_ITER (hh, n->jobs, j, tmp) {
-        if (j->leases || (job && j->id != job))
+        if (job && j->id != job)
             continue;
-        HASH_DEL(n->jobs, j);
-        if (n->pool)
-            procpool_forget_spec(n->pool, j->id);
-        free(j->bytes);
-        free(j);
+        j->old = true;
+        if (j->leases == 0)
+            job_forget(n, j);
     }
 }

@@ -31,6 +31,7 @@ enum {
 struct node_job {
     uint64_t id;
     uint32_t leases; /* that stand, as struct node_lease */
+    bool old;        /* it goes with the last of them, unless its spec is sent again */
     uint8_t *bytes;
     struct job_spec spec; /* borrows from bytes */
     UT_hash_handle hh;
@@ -128,8 +129,8 @@ struct node_lease *lease_new(struct node *n, struct node_job *job, const struct 
 void lease_unref(struct node_lease *l);
 /* The job a lease is of, known from now on; NULL with err when it has no usable spec. */
 struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *err);
-/* A session begins, in which specs are sent anew, or the job (0 = all) has ended: those
- * without a lease here are not kept any longer. */
+/* A session begins, in which specs are sent anew, or the job (0 = all) has ended: it is
+ * kept until its last lease has ended here. */
 void jobs_forget(struct node *n, uint64_t job);
 struct span lease_input(const struct node_lease *l, uint32_t index);
 struct files_attempt lease_attempt(const struct node_lease *l, uint32_t index);

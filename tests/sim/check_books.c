@@ -71,6 +71,19 @@ static void check_node(struct world *w, const struct sched_node *n)
                n->name, given, (unsigned long long)given_io);
 }
 
+/* What is kept of jobs on nodes is of jobs that go on. */
+static void check_paces(struct world *w, const struct sched *s,
+                        const struct sched_node *n)
+{
+    for (const struct pace *p = n->paces; p; p = p->hh.next) {
+        struct job *j;
+        HASH_FIND(hh, s->jobs, &p->job, sizeof(p->job), j);
+        if (!j || job_ended(j))
+            broken(w, "P4: node %s is remembered for job %llu, which has ended", n->name,
+                   (unsigned long long)p->job);
+    }
+}
+
 void check_books(struct world *w, const struct sched *s)
 {
     size_t bytes = 0;
@@ -83,8 +96,10 @@ void check_books(struct world *w, const struct sched *s)
             if (j->chunks[i].open)
                 bytes += chunk_bytes(j->chunks[i].open);
     }
-    TAILQ_FOREACH (n, &s->nodes, node)
+    TAILQ_FOREACH (n, &s->nodes, node) {
         check_node(w, n);
+        check_paces(w, s, n);
+    }
     if (bytes != s->open_bytes)
         broken(w, "books: open bytes %zu, counted %zu", bytes, s->open_bytes);
 }

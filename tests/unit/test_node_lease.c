@@ -64,8 +64,21 @@ static void a_new_session_keeps_those_with_leases(void **state)
     assert_null(take(2000, 2, false));
     end(take(2001, 2, true)); /* sent anew */
     end(l);
+    assert_int_equal(HASH_COUNT(node.jobs), 1); /* not sent in this one, 1 has gone */
+    assert_int_equal(node.jobs->id, 2);
+}
+
+static void a_spec_sent_again_is_kept(void **state)
+{
+    struct node_lease *l = take(1, 1, true);
+
+    (void)state;
     jobs_forget(&node, 0);
-    assert_null(node.jobs);
+    end(take(2, 1, true));
+    end(l);
+    l = take(3, 1, false);
+    assert_non_null(l);
+    end(l);
 }
 
 static void an_ended_job_is_forgotten_alone(void **state)
@@ -77,7 +90,6 @@ static void an_ended_job_is_forgotten_alone(void **state)
     jobs_forget(&node, 1); /* what is under way needs it still */
     assert_int_equal(HASH_COUNT(node.jobs), 2);
     end(l);
-    jobs_forget(&node, 1);
     assert_int_equal(HASH_COUNT(node.jobs), 1);
     assert_int_equal(node.jobs->id, 2);
 }
@@ -109,6 +121,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_job_is_known_for_the_session),
         TEST(a_new_session_keeps_those_with_leases),
+        TEST(a_spec_sent_again_is_kept),
         TEST(an_ended_job_is_forgotten_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -236,6 +236,40 @@ static void the_faster_one_wins_and_the_other_stops(void **state)
     sched_free(r.sched);
 }
 
+/* A worker keeps the spec of a job until it hears that the job has ended: done or
+ * cancelled, whoever was sent the spec in this session is told, and nobody else. */
+static void a_worker_hears_that_a_job_has_ended(void **state)
+{
+    static const uint32_t all[] = { 0 };
+    const struct msg seal = { .type = MSG_SEAL, .seal = { 1, 1, 1 } };
+    const struct msg cancel = { .type = MSG_CANCEL, .cancel.job = 1 };
+
+    (void)state;
+    for (int cancelled = 0; cancelled < 2; cancelled++) {
+        struct rig r = { 0 };
+        rig_init(&r);
+        uint64_t lease = lease_of_one(&r);
+        hello_other(&r);
+        struct fx_group *g = say(&r, CLIENT, cancelled ? &cancel : &seal);
+        if (!cancelled) {
+            assert_null(sent_to(g, WORKER, MSG_REVOKE));
+            fx_group_free(g);
+            g = done(&r, WORKER, lease, all, 1, TASK_OK);
+        }
+        const struct fx *last = NULL, *fx;
+        STAILQ_FOREACH (fx, &g->list, node)
+            if (fx->type == FX_SEND && fx->send.msg.type == MSG_REVOKE)
+                last = fx;
+        assert_non_null(last);
+        assert_int_equal(last->send.peer, WORKER);
+        assert_int_equal(last->send.msg.revoke.lease, 0);
+        assert_int_equal(last->send.msg.revoke.job, 1);
+        assert_null(sent_to(g, OTHER, MSG_REVOKE));
+        fx_group_free(g);
+        sched_free(r.sched);
+    }
+}
+
 enum { CHUNK_TASKS = 24 };
 
 static void submit_chunk(struct rig *r, uint32_t seq)
@@ -325,6 +359,7 @@ int main(void)
         cmocka_unit_test(an_idle_node_runs_a_straggler),
         cmocka_unit_test(a_task_whose_mills_are_always_killed_is_given_up),
         cmocka_unit_test(the_faster_one_wins_and_the_other_stops),
+        cmocka_unit_test(a_worker_hears_that_a_job_has_ended),
         cmocka_unit_test(shards_shrink_at_the_end_of_what_waits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
