@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "client/cmd.h"
 #include "client/feed.h"
 #include "client/manifest.h"
@@ -12,19 +13,127 @@
 
 enum { MANIFEST_LINE_MAX = 64 * KIB };
 
-/* One line that is to be checked: its number is its task's. */
-struct expected {
-    uint8_t algo, digest[64];
+/* The entries of a manifest one after another; each line but those that no system call
+ * takes is a task, in their order. */
+struct lines {
+    FILE *file;
+    int algo; /* of GNU lines; -1 = by their length */
+    struct buf line;
+    struct manifest_entry entry; /* the last one, */
+    char *abs;                   /* the absolute path of what it names, */
+    bool possible;               /* and whether it can be a task */
+    uint64_t bad;
 };
 
+/* The manifest is gone through three times: which algorithms are needed must be known
+ * before the job begins; then its lines are added; and results are compared with what
+ * is expected of them, in the same order, so that nothing of it is kept in memory. */
 struct check {
     const struct check_options *o;
     struct run run;
-    struct expected *list;
-    size_t n, cap;
-    uint64_t bad_lines, mismatched, unreadable, missing, ok;
+    struct lines added, expected;
+    uint64_t n_expected; /* tasks up to the entry that `expected` is at */
+    uint8_t digest[32];  /* of the manifest's bytes */
+    uint64_t mismatched, unreadable, missing, ok;
     bool quiet;
 };
+
+/* ---- the manifest ---- */
+
+/* One line without its end; of one that is too long there is one byte too many. */
+static bool read_line(FILE *file, struct buf *line)
+{
+    int c;
+
+    buf_clear(line);
+    while ((c = getc_unlocked(file)) != EOF && c != '\n')
+        if (line->len <= MANIFEST_LINE_MAX)
+            buf_add_u8(line, (uint8_t)c);
+    if (line->len && line->data[line->len - 1] == '\r')
+        line->len--;
+    return c != EOF || line->len;
+}
+
+static void entry_drop(struct lines *l)
+{
+    buf_fini(&l->entry.name);
+    free(l->abs);
+    l->abs = NULL;
+}
+
+static bool next_entry(struct lines *l)
+{
+    entry_drop(l);
+    while (read_line(l->file, &l->line)) {
+        if (l->line.len == 0 || l->line.data[0] == '#')
+            continue;
+        l->entry = (struct manifest_entry){ .name = BUF_INIT };
+        if (l->line.len <= MANIFEST_LINE_MAX &&
+            manifest_parse(buf_span(&l->line), l->algo, &l->entry) == 0) {
+            l->abs = walk_absolute(buf_str(&l->entry.name));
+            l->possible = strlen(l->abs) < PATH_MAX;
+            return true;
+        }
+        buf_fini(&l->entry.name);
+        l->bad++;
+    }
+    return false;
+}
+
+static void lines_fini(struct lines *l)
+{
+    if (l->file)
+        fclose(l->file);
+    buf_fini(&l->line);
+    entry_drop(l);
+}
+
+/* Copies all of it; its digest is what makes "the same command again". */
+static int copy_manifest(struct check *c, FILE *to, struct err *err)
+{
+    bool from_stdin = strcmp(c->o->manifest, "-") == 0;
+    FILE *from = from_stdin ? stdin : fopen(c->o->manifest, "re");
+    struct crypto_hash_state *hash;
+    char piece[64 * KIB];
+    size_t n;
+
+    if (!from)
+        return err_sys(err, 1, "%s", c->o->manifest);
+    hash = crypto_hash_new(CRYPTO_SHA256);
+    while ((n = fread(piece, 1, sizeof(piece), from)) > 0 && fwrite(piece, 1, n, to) == n)
+        crypto_hash_update(hash, piece, n);
+    crypto_hash_final(hash, c->digest);
+    if (ferror(from))
+        err_sys(err, 1, "%s", c->o->manifest);
+    else if (fflush(to) != 0 || ferror(to))
+        err_sys(err, 1, "a temporary file");
+    if (!from_stdin)
+        fclose(from);
+    return err->code ? -1 : 0;
+}
+
+/* A copy of ours, so that it is the same three times, whatever it comes from. */
+static int open_manifest(struct check *c, struct err *err)
+{
+    AUTO_FREE char *path = NULL;
+    FILE *copy;
+
+    if (feed_scratch("manifest", &path, err) < 0)
+        return -1;
+    copy = fopen(path, "we");
+    c->added.file = fopen(path, "re");
+    c->expected.file = fopen(path, "re");
+    if (!copy || !c->added.file || !c->expected.file)
+        err_sys(err, 1, "%s", path);
+    else
+        copy_manifest(c, copy, err);
+    if (copy)
+        fclose(copy);
+    unlink(path);
+    return err->code ? -1 : 0;
+}
+
+/* ---- results ---- */
 
 static void say(struct check *c, struct span name, const char *what)
 {
@@ -34,6 +143,21 @@ static void say(struct check *c, struct span name, const char *what)
         return;
     manifest_verdict(&line, name, what);
     fwrite(line.data, 1, line.len, stdout);
+}
+
+/* What is expected of a task; results come in the order of tasks. */
+static const struct manifest_entry *entry_of(struct check *c, uint64_t task)
+{
+    while (c->n_expected <= task)
+        if (!next_entry(&c->expected)) {
+            struct err err = { 0 };
+            err_set(&err, EXIT_ERROR, "%s: its copy cannot be read", c->o->manifest);
+            c->run.stop = cli_error(&err);
+            return NULL;
+        } else {
+            c->n_expected += c->expected.possible;
+        }
+    return &c->expected.entry;
 }
 
 static void compare(void *arg, const struct tm_result *r)
@@ -53,9 +177,9 @@ static void compare(void *arg, const struct tm_result *r)
         say(c, name, "FAILED open or read");
         return;
     }
-    const struct expected *e = &c->list[r->task];
-    for (uint32_t i = 0; i < r->n_digests; i++) {
-        if ((uint8_t)r->digests[i].algo != e->algo)
+    const struct manifest_entry *e = entry_of(c, r->task);
+    for (uint32_t i = 0; e && i < r->n_digests; i++) {
+        if (r->digests[i].algo != (enum tm_algo)e->algo)
             continue;
         bool same =
             memcmp(r->digests[i].bytes.data, e->digest, r->digests[i].bytes.len) == 0;
@@ -65,80 +189,21 @@ static void compare(void *arg, const struct tm_result *r)
     }
 }
 
-/* Which algorithms are needed, and what is expected of every task, must be known before
- * the job begins, whose first results may be those of an earlier run: the lines are gone
- * through twice. */
-struct lines {
-    struct check *c;
-    uint32_t algos;
-    bool adding;
-};
-
-static void expect(struct check *c, const struct manifest_entry *e)
+static void add_entries(struct check *c)
 {
-    if (c->n == c->cap) {
-        c->cap = MAX(256, c->cap * 2);
-        c->list = xrealloc(c->list, c->cap * sizeof(*c->list));
+    struct lines *l = &c->added;
+
+    rewind(l->file);
+    while (next_entry(l)) {
+        struct tm_input in = { .path = l->abs, .shown = buf_str(&l->entry.name) };
+        if (!l->possible)
+            run_refuse(&c->run, in.shown, strerror(ENAMETOOLONG));
+        else if (run_add(&c->run, &in) != 0)
+            return;
     }
-    c->list[c->n].algo = (uint8_t)e->algo;
-    memcpy(c->list[c->n].digest, e->digest, sizeof(e->digest));
-    c->n++;
 }
 
-/* Each line but those that no system call takes is a task, in their order. */
-static int on_entry(struct lines *l, struct manifest_entry *e)
-{
-    struct check *c = l->c;
-    const char *name = buf_str(&e->name);
-    AUTO_FREE char *abs = walk_absolute(name);
-    struct tm_input in = { .path = abs, .shown = name };
-    bool possible = strlen(abs) < PATH_MAX;
-
-    l->algos |= BIT(e->algo);
-    if (!l->adding && possible)
-        expect(c, e);
-    else if (l->adding && !possible)
-        run_refuse(&c->run, name, strerror(ENAMETOOLONG));
-    return l->adding && possible ? run_add(&c->run, &in) : 0;
-}
-
-static int on_line(void *arg, const char *text, size_t len, size_t number)
-{
-    struct lines *l = arg;
-    struct check *c = l->c;
-    struct manifest_entry e = { .name = BUF_INIT };
-    int rc = 0;
-
-    (void)number;
-    if (len && text[len - 1] == '\r')
-        len--;
-    if (len == 0 || text[0] == '#')
-        return 0;
-    if (len > MANIFEST_LINE_MAX ||
-        manifest_parse(span_of(text, len), c->o->algo, &e) < 0) {
-        c->bad_lines += !l->adding;
-        buf_fini(&e.name);
-        return 0;
-    }
-    rc = on_entry(l, &e);
-    buf_fini(&e.name);
-    return rc;
-}
-
-static int each_line(struct lines *l, const struct buf *text)
-{
-    size_t at = 0, line = 0;
-
-    while (at < text->len) {
-        const uint8_t *nl = memchr(text->data + at, '\n', text->len - at);
-        size_t end = nl ? (size_t)(nl - text->data) : text->len;
-        int rc = on_line(l, (const char *)text->data + at, end - at, ++line);
-        if (rc != 0)
-            return rc;
-        at = end + 1;
-    }
-    return 0;
-}
+/* ---- the end ---- */
 
 static void warn(uint64_t n, const char *one, const char *many)
 {
@@ -147,11 +212,10 @@ static void warn(uint64_t n, const char *one, const char *many)
                 n == 1 ? one : many);
 }
 
-static int verdict(struct check *c, int code)
+static int verdict(struct check *c, uint64_t bad_lines, int code)
 {
     if (!c->o->status) {
-        warn(c->bad_lines, "line is improperly formatted",
-             "lines are improperly formatted");
+        warn(bad_lines, "line is improperly formatted", "lines are improperly formatted");
         warn(c->unreadable, "listed file could not be read",
              "listed files could not be read");
         warn(c->mismatched, "computed checksum did NOT match",
@@ -171,39 +235,44 @@ static int verdict(struct check *c, int code)
     return EXIT_OK;
 }
 
-int check_run(const struct check_options *o)
+static int check(struct check *c, struct err *err)
 {
-    struct check c = { .o = o, .quiet = cli_common_now()->quiet };
-    struct lines lines = { .c = &c };
     struct tm_open_options open = { 0 };
     struct tm_job_spec spec = { .command = "hash", .source = TM_SOURCE_PATH };
-    AUTO_BUF text = BUF_INIT;
-    AUTO_BUF key = BUF_INIT;
     AUTO_FREE char *cwd = walk_absolute(".");
-    struct err err = { 0 };
-    int code;
+    AUTO_BUF key = BUF_INIT;
 
-    if (cli_read_file(o->manifest, (size_t)1 << 32, &text, &err) < 0)
-        return cli_error(&err);
-    each_line(&lines, &text);
-    buf_printf(&key, "%s%c%d%c", cwd, 0, o->algo, 0);
-    buf_add(&key, text.data, text.len);
-    spec.algos = lines.algos;
-    if (!spec.algos) {
-        err_set(&err, EXIT_ERROR, "%s: no properly formatted checksum lines found",
-                o->manifest);
-        return cli_error(&err);
-    }
-    c.run.on_result = compare;
-    c.run.arg = &c;
-    c.run.counted = true;
-    c.run.follow_flags = TM_TASK_ORDER;
-    code = run_begin(&c.run, &open, &spec, &key);
-    if (code == 0) {
-        lines.adding = true;
-        each_line(&lines, &text);
-        code = verdict(&c, run_end(&c.run));
-    }
-    free(c.list);
-    return code;
+    if (open_manifest(c, err) < 0)
+        return -1;
+    while (next_entry(&c->added))
+        spec.algos |= BIT(c->added.entry.algo);
+    uint64_t bad_lines = c->added.bad;
+    if (!spec.algos)
+        return err_set(err, EXIT_ERROR, "%s: no properly formatted checksum lines found",
+                       c->o->manifest);
+    buf_printf(&key, "%s%c%d%c", cwd, 0, c->o->algo, 0);
+    buf_add(&key, c->digest, sizeof(c->digest));
+    c->run = (struct run){
+        .on_result = compare, .arg = c, .counted = true, .follow_flags = TM_TASK_ORDER
+    };
+    int code = run_begin(&c->run, &open, &spec, &key);
+    if (code)
+        return code;
+    add_entries(c);
+    return verdict(c, bad_lines, run_end(&c->run));
+}
+
+int check_run(const struct check_options *o)
+{
+    struct check c = { .o = o,
+                       .added.algo = o->algo,
+                       .expected.algo = o->algo,
+                       .quiet = cli_common_now()->quiet };
+    struct err err = { 0 };
+
+    crypto_init();
+    int code = check(&c, &err);
+    lines_fini(&c.added);
+    lines_fini(&c.expected);
+    return err.code ? cli_error(&err) : code;
 }

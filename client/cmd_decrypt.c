@@ -109,7 +109,9 @@ static int decrypt(const struct options *o, const struct keys *k, const char *co
     int code = run_begin(&run, &open, &spec, &key);
     if (code)
         return code;
-    struct outputs outputs = { .run = &run, .dir = o->out, .file = o->output };
+    struct outputs outputs = {
+        .run = &run, .dir = o->out, .file = o->output, .force = o->force
+    };
     struct feed feed = { .run = &run,
                          .recursive = o->recursive,
                          .files_from = o->files_from,

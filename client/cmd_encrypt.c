@@ -134,7 +134,11 @@ static int encrypt(const struct options *o, const struct recipients *r,
     if (code)
         return code;
     struct outputs outputs = {
-        .run = &run, .dir = o->out, .file = o->output, .add_age = true
+        .run = &run,
+        .dir = o->out,
+        .file = o->output,
+        .add_age = true,
+        .force = o->force,
     };
     struct feed feed = { .run = &run,
                          .recursive = o->recursive,

@@ -240,7 +240,9 @@ static void fetching_fini(struct fetching *f)
 static int fetch(const struct options *o, const char *const *urls, size_t n, int argc,
                  char **argv)
 {
-    struct fetching f = { .o = o, .suffix = o->recipients.n ? ".age" : "" };
+    struct fetching f = { .o = o,
+                          .suffix = o->recipients.n ? ".age" : "",
+                          .outputs.force = o->force };
     struct tm_open_options open = { 0 };
     AUTO_FREE char *ca = o->ca_file ? walk_absolute(o->ca_file) : NULL;
     AUTO_FREE char *cwd = walk_absolute(".");

@@ -7,29 +7,22 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#include <uthash.h>
 
+#include "base/crypto.h"
 #include "client/names.h"
 #include "client/walk.h"
 
 extern char **environ;
 
-struct output_name {
-    char *path;
-    UT_hash_handle hh;
-};
-
 bool outputs_claim(struct outputs *o, const char *path)
 {
-    struct output_name *name;
+    struct span part = span_str(path);
+    uint8_t digest[DIGEST_BYTES];
 
-    HASH_FIND_STR(o->names, path, name);
-    if (name)
-        return false;
-    name = xcalloc(1, sizeof(*name));
-    name->path = xstrdup(path);
-    HASH_ADD_KEYPTR(hh, o->names, name->path, strlen(name->path), name);
-    return true;
+    if (!o->force)
+        return true;
+    crypto_chunk_digest(&part, 1, digest);
+    return digests_add(&o->claimed, digest);
 }
 
 /* The output of one input as the user would write it; NULL with *why. Caller frees. */
@@ -75,13 +68,7 @@ int outputs_add(void *arg, const char *shown, const char *abs, const char *root,
 
 void outputs_fini(struct outputs *o)
 {
-    struct output_name *name, *tmp;
-
-    HASH_ITER (hh, o->names, name, tmp) {
-        HASH_DEL(o->names, name);
-        free(name->path);
-        free(name);
-    }
+    digests_fini(&o->claimed);
 }
 
 static int wait_for(pid_t pid)

@@ -5,10 +5,10 @@
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
-#include <uthash.h>
 
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "client/digests.h"
 #include "client/progress.h"
 
 enum {
@@ -137,17 +137,13 @@ static int interrupted(struct run *run)
 
 /* ---- what an earlier run had accepted ---- */
 
-struct seen_input {
-    uint8_t digest[16];
-    UT_hash_handle hh;
-};
 struct seen {
-    struct seen_input *set;
-    uint64_t n, left; /* left: accepted, but not yet seen */
+    struct digests set;
+    uint64_t left; /* accepted, but not yet seen */
 };
 
 static void input_digest(struct span path, struct span url, struct span data,
-                         uint8_t out[16])
+                         uint8_t out[DIGEST_BYTES])
 {
     struct span parts[] = { path, SPAN_LIT("\0u"), url, SPAN_LIT("\0b"), data };
     crypto_chunk_digest(parts, ARRAY_LEN(parts), out);
@@ -155,36 +151,28 @@ static void input_digest(struct span path, struct span url, struct span data,
 
 static void seen_add(struct seen *s, const struct tm_result *r)
 {
-    struct seen_input *in = xcalloc(1, sizeof(*in));
+    uint8_t digest[DIGEST_BYTES];
 
     input_digest(span_of(r->path.data, r->path.len), span_of(r->url.data, r->url.len),
-                 span_of(r->data.data, r->data.len), in->digest);
-    HASH_ADD(hh, s->set, digest, sizeof(in->digest), in);
-    if (s->left)
-        s->left--;
+                 span_of(r->data.data, r->data.len), digest);
+    digests_add(&s->set, digest);
+    s->left--;
 }
 
 static bool seen_has(const struct seen *s, const struct tm_input *in)
 {
-    struct seen_input *found;
-    uint8_t digest[16];
+    uint8_t digest[DIGEST_BYTES];
 
     input_digest(span_str(in->path), span_str(in->url), span_of(in->data, in->data_len),
                  digest);
-    HASH_FIND(hh, s->set, digest, sizeof(digest), found);
-    return found != NULL;
+    return digests_has(&s->set, digest);
 }
 
 static void seen_free(struct seen *s)
 {
-    struct seen_input *in, *tmp;
-
     if (!s)
         return;
-    HASH_ITER (hh, s->set, in, tmp) {
-        HASH_DEL(s->set, in);
-        free(in);
-    }
+    digests_fini(&s->set);
     free(s);
 }
 
@@ -192,7 +180,7 @@ static void seen_free(struct seen *s)
 
 static void take(struct run *run, const struct tm_result *r)
 {
-    if (run->seen)
+    if (run->seen && run->seen->left)
         seen_add(run->seen, r);
     if (run->on_result)
         run->on_result(run->arg, r);

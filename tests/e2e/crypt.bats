@@ -124,7 +124,11 @@ PY
     mkdir -p a b
     echo 1 >a/x
     echo 2 >b/x
-    run -3 --separate-stderr tidemill encrypt -r "$R" -o out a/x b/x
+    run -3 --separate-stderr tidemill encrypt -r "$R" -o out a/x b/x # whoever is first
+    [ "$(grep -c 'output exists' <<<"$stderr")" -eq 1 ]
+    grep -qx '[12]' <(age -d -i id out/x.age)
+    run -3 --separate-stderr tidemill encrypt --force -r "$R" -o out a/x b/x
+    grep -q 'b/x: another input goes to out/x.age too' <<<"$stderr"
     [ "$(age -d -i id out/x.age)" = 1 ]
 }
 
