@@ -68,12 +68,6 @@ static void help(const struct command *cmd, const struct sub *subs, const struct
     opt_help(cli_common, stdout);
 }
 
-int cli_parse(const struct command *cmd, const struct opt *own, int argc, char **argv,
-              void *target, const char ***ret_args, size_t *ret_n, int *ret_code)
-{
-    return cli_parse_subs(cmd, NULL, own, argc, argv, target, ret_args, ret_n, ret_code);
-}
-
 int cli_parse_subs(const struct command *cmd, const struct sub *subs,
                    const struct opt *own, int argc, char **argv, void *target,
                    const char ***ret_args, size_t *ret_n, int *ret_code)
@@ -103,6 +97,21 @@ int cli_parse_subs(const struct command *cmd, const struct sub *subs,
         return -1;
     }
     return 0;
+}
+
+int cli_call(const char *name, const struct opt *own, int argc, char **argv,
+             void *options, int (*fn)(void *options, const struct cli_args *call))
+{
+    const char **args = NULL;
+    size_t n = 0;
+    int code = 0;
+
+    if (cli_parse_subs(cli_command(name), NULL, own, argc, argv, options, &args, &n,
+                       &code) == 0)
+        code = fn(options, &(struct cli_args){ args, n, argc, argv });
+    free(args);
+    opt_fini((const struct opt *const[]){ cli_common, own, NULL }, options);
+    return code;
 }
 
 /* ---- errors ---- */

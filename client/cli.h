@@ -32,11 +32,20 @@ struct command {
 };
 extern const struct command commands[]; /* ends with a NULL name */
 
-/* Parses argv into target (common first, own second table or NULL). Returns 0; else the
- * exit code is in *ret_code (also for --help, which is printed). */
-int cli_parse(const struct command *cmd, const struct opt *own, int argc, char **argv,
-              void *target, const char ***ret_args, size_t *ret_n, int *ret_code);
-/* The same for a command with subcommands (sub.h), which its help lists. */
+/* A command as it was called: its arguments, and all words before options were taken out.
+ */
+struct cli_args {
+    const char *const *args;
+    size_t n;
+    int argc;
+    char **argv;
+};
+/* Parses argv into options (struct common first, own second table or NULL), zeroed by the
+ * caller, and gives them to fn, which returns the exit code; they are gone after it. */
+int cli_call(const char *name, const struct opt *own, int argc, char **argv,
+             void *options, int (*fn)(void *options, const struct cli_args *call));
+/* Parses only, for a command with subcommands (sub.h), which its help lists. Returns 0;
+ * else the exit code is in *ret_code (also for --help, which is printed). */
 struct sub;
 int cli_parse_subs(const struct command *cmd, const struct sub *subs,
                    const struct opt *own, int argc, char **argv, void *target,

@@ -189,8 +189,9 @@ static void compare(void *arg, const struct tm_result *r)
     }
 }
 
-static void add_entries(struct check *c)
+static int add_entries(void *arg)
 {
+    struct check *c = arg;
     struct lines *l = &c->added;
 
     rewind(l->file);
@@ -199,8 +200,9 @@ static void add_entries(struct check *c)
         if (!l->possible)
             run_refuse(&c->run, in.shown, strerror(ENAMETOOLONG));
         else if (run_add(&c->run, &in) != 0)
-            return;
+            return -1;
     }
+    return 0;
 }
 
 /* ---- the end ---- */
@@ -239,8 +241,7 @@ static int check(struct check *c, struct err *err)
 {
     struct tm_open_options open = { 0 };
     struct tm_job_spec spec = { .command = "hash", .source = TM_SOURCE_PATH };
-    AUTO_FREE char *cwd = walk_absolute(".");
-    AUTO_BUF key = BUF_INIT;
+    AUTO_BUF more = BUF_INIT;
 
     if (open_manifest(c, err) < 0)
         return -1;
@@ -250,16 +251,13 @@ static int check(struct check *c, struct err *err)
     if (!spec.algos)
         return err_set(err, EXIT_ERROR, "%s: no properly formatted checksum lines found",
                        c->o->manifest);
-    buf_printf(&key, "%s%c%d%c", cwd, 0, c->o->algo, 0);
-    buf_add(&key, c->digest, sizeof(c->digest));
+    buf_printf(&more, "hash -c %d ", c->o->algo);
+    buf_add(&more, c->digest, sizeof(c->digest));
     c->run = (struct run){
         .on_result = compare, .arg = c, .counted = true, .follow_flags = TM_TASK_ORDER
     };
-    int code = run_begin(&c->run, &open, &spec, &key);
-    if (code)
-        return code;
-    add_entries(c);
-    return verdict(c, bad_lines, run_end(&c->run));
+    run_key(&c->run, NULL, buf_span(&more));
+    return verdict(c, bad_lines, run_job(&c->run, &open, &spec, add_entries, c));
 }
 
 int check_run(const struct check_options *o)

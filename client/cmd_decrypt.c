@@ -86,8 +86,8 @@ static void keys_fini(struct keys *k)
 
 /* The job names recipients only; the identities go to the private worker by descriptor,
  * and nowhere when there is a coordinator (R18). */
-static int decrypt(const struct options *o, const struct keys *k, const char *const *args,
-                   size_t n, int argc, char **argv)
+static int decrypt(const struct options *o, const struct keys *k,
+                   const struct cli_args *call)
 {
     struct run run = { 0 };
     struct tm_open_options open = { .identity = k->text.data,
@@ -100,60 +100,42 @@ static int decrypt(const struct options *o, const struct keys *k, const char *co
                                 .sink = TM_SINK_FILE,
                                 .out_algos = TM_BIT(TM_SHA256),
                                 .force = o->force };
-    AUTO_BUF key = BUF_INIT;
-    AUTO_FREE char *cwd = walk_absolute(".");
-
-    buf_printf(&key, "%s", cwd);
-    for (int i = 0; i < argc; i++)
-        buf_add(&key, argv[i], strlen(argv[i]) + 1);
-    int code = run_begin(&run, &open, &spec, &key);
-    if (code)
-        return code;
     struct outputs outputs = {
         .run = &run, .dir = o->out, .file = o->output, .force = o->force
     };
     struct feed feed = { .run = &run,
+                         .paths = call->args,
+                         .n = call->n,
                          .recursive = o->recursive,
                          .files_from = o->files_from,
                          .null_ended = o->null_ended,
                          .input = outputs_add,
                          .arg = &outputs };
-    feed_paths(&feed, args, n);
-    code = run_end(&run);
+    run_key(&run, call, SPAN_NONE);
+    int code = run_job(&run, &open, &spec, feed_all, &feed);
     outputs_fini(&outputs);
+    return code;
+}
+
+static int decrypt_or_stream(void *options, const struct cli_args *call)
+{
+    static const char *const none[] = { NULL };
+    const struct options *o = options;
+    struct keys k = { .n = 0 };
+    struct err err = { 0 };
+    int from_stdin = outputs_usage(call, o->files_from, o->output, o->recursive, &err);
+
+    if (from_stdin >= 0 && keys_read(o, &k, &err) < 0 && !err.code)
+        err.code = EXIT_ERROR;
+    int code = err.code     ? cli_error(&err)
+               : from_stdin ? stream_run("decrypt", none, buf_span(&k.text))
+                            : decrypt(o, &k, call);
+    keys_fini(&k);
     return code;
 }
 
 int cmd_decrypt(int argc, char **argv)
 {
-    static const char *const none[] = { NULL };
     struct options o = { 0 };
-    struct keys k = { .n = 0 };
-    const char **args = NULL;
-    struct err err = { 0 };
-    size_t n = 0;
-    int code = 0, from_stdin = 0;
-
-    if (cli_parse(cli_command("decrypt"), table, argc, argv, &o, &args, &n, &code) == 0) {
-        if (n == 0 && !o.files_from) {
-            err_set(&err, EXIT_USAGE, "nothing to decrypt");
-            err_hint(&err, "tidemill decrypt -i FILE PATH..., or - as a stream");
-        } else if ((from_stdin = feed_is_stdin(args, n, o.files_from, &err)) < 0) {
-            /* said below */
-        } else if (o.output && (n != 1 || o.files_from || o.recursive)) {
-            err_set(&err, EXIT_USAGE, "--output is for one input; -o DIR is for many");
-        } else if (keys_read(&o, &k, &err) < 0 && !err.code) {
-            err.code = EXIT_ERROR;
-        }
-        if (err.code)
-            code = cli_error(&err);
-        else if (from_stdin)
-            code = stream_run("decrypt", none, buf_span(&k.text));
-        else
-            code = decrypt(&o, &k, args, n, argc, argv);
-    }
-    keys_fini(&k);
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, table, NULL }, &o);
-    return code;
+    return cli_call("decrypt", table, argc, argv, &o, decrypt_or_stream);
 }

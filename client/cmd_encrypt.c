@@ -110,7 +110,7 @@ static int stream(const struct options *o, const struct recipients *r)
 }
 
 static int encrypt(const struct options *o, const struct recipients *r,
-                   const char *const *args, size_t n, int argc, char **argv)
+                   const struct cli_args *call)
 {
     struct run run = { 0 };
     struct tm_open_options open = { 0 };
@@ -124,15 +124,6 @@ static int encrypt(const struct options *o, const struct recipients *r,
                                 .out_algos = TM_BIT(TM_SHA256),
                                 .armor = o->armor,
                                 .force = o->force };
-    AUTO_BUF key = BUF_INIT;
-    AUTO_FREE char *cwd = walk_absolute(".");
-
-    buf_printf(&key, "%s", cwd);
-    for (int i = 0; i < argc; i++)
-        buf_add(&key, argv[i], strlen(argv[i]) + 1);
-    int code = run_begin(&run, &open, &spec, &key);
-    if (code)
-        return code;
     struct outputs outputs = {
         .run = &run,
         .dir = o->out,
@@ -141,47 +132,38 @@ static int encrypt(const struct options *o, const struct recipients *r,
         .force = o->force,
     };
     struct feed feed = { .run = &run,
+                         .paths = call->args,
+                         .n = call->n,
                          .recursive = o->recursive,
                          .files_from = o->files_from,
                          .null_ended = o->null_ended,
                          .input = outputs_add,
                          .arg = &outputs };
-    feed_paths(&feed, args, n);
-    code = run_end(&run);
+    run_key(&run, call, SPAN_NONE);
+    int code = run_job(&run, &open, &spec, feed_all, &feed);
     outputs_fini(&outputs);
+    return code;
+}
+
+static int encrypt_or_stream(void *options, const struct cli_args *call)
+{
+    const struct options *o = options;
+    struct recipients r = { .n = 0 };
+    struct err err = { 0 };
+    int from_stdin = outputs_usage(call, o->files_from, o->output, o->recursive, &err);
+
+    if (from_stdin >= 0)
+        recipients_of(o, &r, &err);
+    int code = err.code     ? cli_error(&err)
+               : from_stdin ? stream(o, &r)
+                            : encrypt(o, &r, call);
+    for (size_t i = 0; i < r.n; i++)
+        free(r.list[i]);
     return code;
 }
 
 int cmd_encrypt(int argc, char **argv)
 {
     struct options o = { 0 };
-    struct recipients r = { .n = 0 };
-    const char **args = NULL;
-    struct err err = { 0 };
-    size_t n = 0;
-    int code = 0, from_stdin = 0;
-
-    if (cli_parse(cli_command("encrypt"), table, argc, argv, &o, &args, &n, &code) == 0) {
-        if (n == 0 && !o.files_from) {
-            err_set(&err, EXIT_USAGE, "nothing to encrypt");
-            err_hint(&err, "tidemill encrypt -r age1... PATH..., or - as a stream");
-        } else if ((from_stdin = feed_is_stdin(args, n, o.files_from, &err)) < 0) {
-            /* said below */
-        } else if (o.output && (n != 1 || o.files_from || o.recursive)) {
-            err_set(&err, EXIT_USAGE, "--output is for one input; -o DIR is for many");
-        } else {
-            recipients_of(&o, &r, &err);
-        }
-        if (err.code)
-            code = cli_error(&err);
-        else if (from_stdin)
-            code = stream(&o, &r);
-        else
-            code = encrypt(&o, &r, args, n, argc, argv);
-    }
-    for (size_t i = 0; i < r.n; i++)
-        free(r.list[i]);
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, table, NULL }, &o);
-    return code;
+    return cli_call("encrypt", table, argc, argv, &o, encrypt_or_stream);
 }

@@ -51,6 +51,7 @@ static const struct opt table[] = {
 
 struct fetching {
     const struct options *o;
+    const struct cli_args *call;
     struct run run;
     const char *list; /* being read */
     const char *suffix;
@@ -99,12 +100,13 @@ static int on_line(void *arg, const char *text, size_t len, size_t line)
     return add_url(f, url);
 }
 
-static int feed(struct fetching *f, const char *const *urls, size_t n)
+static int feed(void *arg)
 {
+    struct fetching *f = arg;
     struct err err = { 0 };
 
-    for (size_t i = 0; i < n; i++)
-        if (add_url(f, urls[i]) != 0)
+    for (size_t i = 0; i < f->call->n; i++)
+        if (add_url(f, f->call->args[i]) != 0)
             return -1;
     for (size_t i = 0; i < f->o->lists.n; i++) {
         f->list = f->o->lists.items[i];
@@ -237,31 +239,24 @@ static void fetching_fini(struct fetching *f)
     outputs_fini(&f->outputs);
 }
 
-static int fetch(const struct options *o, const char *const *urls, size_t n, int argc,
-                 char **argv)
+static int fetch(void *options, const struct cli_args *call)
 {
+    const struct options *o = options;
     struct fetching f = { .o = o,
+                          .call = call,
                           .suffix = o->recipients.n ? ".age" : "",
                           .outputs.force = o->force };
     struct tm_open_options open = { 0 };
     AUTO_FREE char *ca = o->ca_file ? walk_absolute(o->ca_file) : NULL;
-    AUTO_FREE char *cwd = walk_absolute(".");
-    AUTO_BUF key = BUF_INIT;
     struct tm_job_spec spec;
     struct err err = { 0 };
-    int code;
 
-    if (spec_of(o, &spec, &err) < 0 || place(&f, &open, &err) < 0)
+    if (check(o, call->n, &err) < 0 || spec_of(o, &spec, &err) < 0 ||
+        place(&f, &open, &err) < 0)
         return cli_error(&err);
     spec.ca_file = ca;
-    buf_printf(&key, "%s", cwd);
-    for (int i = 0; i < argc; i++)
-        buf_add(&key, argv[i], strlen(argv[i]) + 1);
-    code = run_begin(&f.run, &open, &spec, &key);
-    if (code == 0) {
-        feed(&f, urls, n);
-        code = run_end(&f.run);
-    }
+    run_key(&f.run, call, SPAN_NONE);
+    int code = run_job(&f.run, &open, &spec, feed, &f);
     if (code == 0 && f.temp && !o->common.json)
         code = temp_copy(f.body);
     fetching_fini(&f);
@@ -271,15 +266,5 @@ static int fetch(const struct options *o, const char *const *urls, size_t n, int
 int cmd_fetch(int argc, char **argv)
 {
     struct options o = { 0 };
-    const char **args = NULL;
-    struct err err = { 0 };
-    size_t n = 0;
-    int code = 0;
-
-    if (cli_parse(cli_command("fetch"), table, argc, argv, &o, &args, &n, &code) == 0) {
-        code = check(&o, n, &err) < 0 ? cli_error(&err) : fetch(&o, args, n, argc, argv);
-    }
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, table, NULL }, &o);
-    return code;
+    return cli_call("fetch", table, argc, argv, &o, fetch);
 }

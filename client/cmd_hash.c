@@ -60,23 +60,17 @@ static int usage(const char *text, const char *hint)
     return cli_error(&err);
 }
 
-static int hash(const struct options *o, const char *const *args, size_t n, int argc,
-                char **argv)
+static int hash(const struct options *o, const struct cli_args *call)
 {
     uint32_t algos = TM_BIT(TM_SHA256);
     struct err err = { 0 };
-    AUTO_BUF key = BUF_INIT;
     AUTO_FREE char *scratch = NULL;
-    int from_stdin = feed_is_stdin(args, n, o->files_from, &err);
+    int from_stdin = feed_is_stdin(call->args, call->n, o->files_from, &err);
 
     if (from_stdin < 0)
         return cli_error(&err);
     if (o->algos && manifest_algos_parse(o->algos, &algos, &err) < 0)
         return cli_error(&err);
-    AUTO_FREE char *cwd = walk_absolute(".");
-    buf_printf(&key, "%s", cwd);
-    for (int i = 0; i < argc; i++)
-        buf_add(&key, argv[i], strlen(argv[i]) + 1);
     struct run run = { .follow_flags = o->order ? TM_TASK_ORDER : 0,
                        .private_only = from_stdin };
     struct tm_open_options open = { 0 };
@@ -95,52 +89,51 @@ static int hash(const struct options *o, const char *const *args, size_t n, int 
     if (from_stdin && feed_scratch("stdin", &scratch, &err) < 0)
         return cli_error(&err);
     open.scratch = scratch;
-    int code = run_begin(&run, &open, &spec, &key);
+    run_key(&run, call, SPAN_NONE);
     struct feed feed = { .run = &run,
+                         .paths = call->args,
+                         .n = call->n,
+                         .scratch = scratch,
                          .recursive = o->recursive,
                          .files_from = o->files_from,
                          .null_ended = o->null_ended,
                          .input = add,
                          .arg = &run };
-    if (code == 0) {
-        if (from_stdin)
-            feed_stdin(&feed, scratch);
-        else
-            feed_paths(&feed, args, n);
-        code = run_end(&run);
-    }
+    int code = run_job(&run, &open, &spec, feed_all, &feed);
     if (scratch)
         unlink(scratch);
     return code;
 }
 
+static int check(const struct options *o, const struct cli_args *call)
+{
+    struct check_options check = { o->check, o->status, o->ignore_missing, -1 };
+    struct err err = { 0 };
+    uint32_t mask = 0;
+
+    if (call->n)
+        return usage("-c takes its names from the manifest",
+                     "leave the other arguments away");
+    if (o->algos && manifest_algos_parse(o->algos, &mask, &err) < 0)
+        return cli_error(&err);
+    if (mask)
+        check.algo = __builtin_ctz(mask);
+    return check_run(&check);
+}
+
+static int hash_or_check(void *options, const struct cli_args *call)
+{
+    const struct options *o = options;
+
+    if (o->check)
+        return check(o, call);
+    if (call->n == 0 && !o->files_from)
+        return usage("nothing to hash", "tidemill hash PATH..., or - for standard input");
+    return hash(o, call);
+}
+
 int cmd_hash(int argc, char **argv)
 {
-    const struct command *cmd = cli_command("hash");
     struct options o = { 0 };
-    const char **args = NULL;
-    size_t n = 0;
-    int code = 0;
-
-    if (cli_parse(cmd, table, argc, argv, &o, &args, &n, &code) == 0) {
-        struct check_options check = { o.check, o.status, o.ignore_missing, -1 };
-        uint32_t mask = 0;
-        struct err err = { 0 };
-        if (o.check && n)
-            code = usage("-c takes its names from the manifest",
-                         "leave the other arguments away");
-        else if (o.check && o.algos && manifest_algos_parse(o.algos, &mask, &err) < 0)
-            code = cli_error(&err);
-        else if (o.check) {
-            check.algo = mask ? __builtin_ctz(mask) : -1;
-            code = check_run(&check);
-        } else if (n == 0 && !o.files_from)
-            code = usage("nothing to hash",
-                         "tidemill hash PATH..., or - for standard input");
-        else
-            code = hash(&o, args, n, argc, argv);
-    }
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, table, NULL }, &o);
-    return code;
+    return cli_call("hash", table, argc, argv, &o, hash_or_check);
 }

@@ -82,27 +82,24 @@ static int recipient(const char *path)
     return rc < 0 ? cli_error(&err) : EXIT_OK;
 }
 
+static int key(void *options, const struct cli_args *call)
+{
+    struct err err = { 0 };
+
+    (void)options;
+    if (call->n == 2 && strcmp(call->args[0], "identity") == 0)
+        return make(call->args[1]);
+    if (call->n == 2 && strcmp(call->args[0], "recipient") == 0)
+        return recipient(call->args[1]);
+    err_set(&err, EXIT_USAGE, "key what?");
+    err_hint(&err,
+             "tidemill key identity FILE makes one; tidemill key recipient FILE shows "
+             "whom to encrypt to");
+    return cli_error(&err);
+}
+
 int cmd_key(int argc, char **argv)
 {
     struct common o = { 0 };
-    const char **args = NULL;
-    struct err err = { 0 };
-    size_t n = 0;
-    int code = 0;
-
-    if (cli_parse(cli_command("key"), NULL, argc, argv, &o, &args, &n, &code) == 0) {
-        if (n == 2 && strcmp(args[0], "identity") == 0) {
-            code = make(args[1]);
-        } else if (n == 2 && strcmp(args[0], "recipient") == 0) {
-            code = recipient(args[1]);
-        } else {
-            err_set(&err, EXIT_USAGE, "key what?");
-            err_hint(&err, "tidemill key identity FILE makes one; tidemill key recipient "
-                           "FILE shows whom to encrypt to");
-            code = cli_error(&err);
-        }
-    }
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, NULL }, &o);
-    return code;
+    return cli_call("key", NULL, argc, argv, &o, key);
 }

@@ -130,36 +130,36 @@ static int print_one(struct run *run, const struct options *o, uint64_t id)
     return run_end(run);
 }
 
+static int results(void *options, const struct cli_args *call)
+{
+    const struct options *o = options;
+    struct run run = { 0 };
+    struct tm_error err = { 0 };
+    uint64_t *ids = NULL;
+    size_t n_ids = 0;
+    int code;
+
+    if (call->n != 1)
+        return usage("whose results?");
+    if (cli_open_cluster("tidemill results", &run.open, &err) < 0 ||
+        cli_select(run.open.tm, call->args[0], SELECT_ANY, &ids, &n_ids, &err) < 0)
+        code = cli_tm_error(&err);
+    else if (n_ids != 1)
+        code = usage("one job at a time");
+    else
+        code = print_one(&run, o, ids[0]);
+    if (run.open.tm)
+        tm_job_free(run.job);
+    cli_close(&run.open);
+    present_fini(&run.present);
+    free(ids);
+    return code;
+}
+
 int cmd_results(int argc, char **argv)
 {
     struct options o = { 0 };
-    struct run run = { 0 };
-    const char **args = NULL;
-    struct tm_error err = { 0 };
-    size_t n = 0, n_ids = 0;
-    uint64_t *ids = NULL;
-    int code = 0;
-
-    if (cli_parse(cli_command("results"), results_table, argc, argv, &o, &args, &n,
-                  &code) == 0) {
-        if (n != 1)
-            code = usage("whose results?");
-        else if (cli_open_cluster("tidemill results", &run.open, &err) < 0 ||
-                 cli_select(run.open.tm, args[0], SELECT_ANY, &ids, &n_ids, &err) < 0)
-            code = cli_tm_error(&err);
-        else if (n_ids != 1)
-            code = usage("one job at a time");
-        else
-            code = print_one(&run, &o, ids[0]);
-        if (run.open.tm)
-            tm_job_free(run.job);
-        cli_close(&run.open);
-        present_fini(&run.present);
-    }
-    free(ids);
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, results_table, NULL }, &o);
-    return code;
+    return cli_call("results", results_table, argc, argv, &o, results);
 }
 
 /* ---- wait, watch ---- */
@@ -227,52 +227,45 @@ static int wait_one(struct tm *tm, uint64_t id, int64_t until_ns, bool watch)
     return code_of(&st);
 }
 
-static int wait_all(int argc, char **argv, const char *name, bool watch)
+/* argv[0] says which of the two it is. */
+static int wait_all(void *options, const struct cli_args *call)
 {
-    struct options o = { 0 };
+    const struct options *o = options;
+    const char *name = call->argv[0];
+    int64_t until = o->timeout_ns ? clock_mono_ns() + o->timeout_ns : 0;
     struct opened opened = { 0 };
-    const char **args = NULL;
     struct tm_error err = { 0 };
-    size_t n = 0;
     int code = 0;
 
-    if (cli_parse(cli_command(name), wait_table, argc, argv, &o, &args, &n, &code) < 0)
-        goto out;
-    if (n == 0) {
-        code = usage("which job?");
-        goto out;
-    }
-    if (cli_open_cluster(name, &opened, &err) < 0) {
+    if (call->n == 0)
+        return usage("which job?");
+    if (cli_open_cluster(name, &opened, &err) < 0)
         code = cli_tm_error(&err);
-        goto out;
-    }
-    int64_t until = o.timeout_ns ? clock_mono_ns() + o.timeout_ns : 0;
-    for (size_t i = 0; i < n && code != EXIT_STILL_RUNNING; i++) {
+    for (size_t i = 0; opened.tm && i < call->n && code != EXIT_STILL_RUNNING; i++) {
         uint64_t *ids;
         size_t n_ids;
-        if (cli_select(opened.tm, args[i], SELECT_ANY, &ids, &n_ids, &err) < 0) {
+        if (cli_select(opened.tm, call->args[i], SELECT_ANY, &ids, &n_ids, &err) < 0) {
             code = cli_tm_error(&err);
             break;
         }
         for (size_t k = 0; k < n_ids && code != EXIT_STILL_RUNNING; k++) {
-            int one = wait_one(opened.tm, ids[k], until, watch);
+            int one = wait_one(opened.tm, ids[k], until, strcmp(name, "watch") == 0);
             code = MAX(code, one); /* a macro: not the call */
         }
         free(ids);
     }
-out:
     cli_close(&opened);
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, wait_table, NULL }, &o);
     return code;
 }
 
 int cmd_wait(int argc, char **argv)
 {
-    return wait_all(argc, argv, "wait", false);
+    struct options o = { 0 };
+    return cli_call("wait", wait_table, argc, argv, &o, wait_all);
 }
 
 int cmd_watch(int argc, char **argv)
 {
-    return wait_all(argc, argv, "watch", true);
+    struct options o = { 0 };
+    return cli_call("watch", wait_table, argc, argv, &o, wait_all);
 }

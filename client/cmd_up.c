@@ -87,39 +87,37 @@ static int serve(const struct options *o, const struct tm_up_options *opts)
     return rc == TM_AGAIN ? EXIT_OK : cli_tm_error(&err);
 }
 
+static int up(void *options, const struct cli_args *call)
+{
+    const struct options *o = options;
+    AUTO_BUF identities = BUF_INIT;
+    struct err err = { 0 };
+
+    if (call->n)
+        err_set(&err, EXIT_USAGE, "unexpected argument '%s'", call->args[0]);
+    for (size_t i = 0; i < o->identities.n && !err.code; i++) {
+        cli_read_file(o->identities.items[i], MIB, &identities, &err);
+        buf_add_u8(&identities, '\n');
+    }
+    const char **roots = xcalloc(o->roots.n + 1, sizeof(*roots));
+    for (size_t i = 0; i < o->roots.n; i++)
+        roots[i] = o->roots.items[i];
+    struct tm_up_options opts = { .listen = o->listen,
+                                  .state_dir = o->common.state,
+                                  .roots = o->roots.n ? roots : NULL,
+                                  .procs = (uint32_t)o->common.procs,
+                                  .coroutines = (uint32_t)o->coroutines,
+                                  .identity = identities.len > 1 ? identities.data : NULL,
+                                  .identity_len = identities.len };
+    int code = err.code ? cli_error(&err) : serve(o, &opts);
+    if (identities.len)
+        crypto_zero(identities.data, identities.cap);
+    free(roots);
+    return code;
+}
+
 int cmd_up(int argc, char **argv)
 {
     struct options o = { 0 };
-    AUTO_BUF identities = BUF_INIT;
-    const char **args = NULL, **roots = NULL;
-    struct err err = { 0 };
-    size_t n = 0;
-    int code = 0;
-
-    if (cli_parse(cli_command("up"), table, argc, argv, &o, &args, &n, &code) == 0) {
-        for (size_t i = 0; i < o.identities.n && !err.code; i++) {
-            cli_read_file(o.identities.items[i], MIB, &identities, &err);
-            buf_add_u8(&identities, '\n');
-        }
-        if (n)
-            err_set(&err, EXIT_USAGE, "unexpected argument '%s'", args[0]);
-        roots = xcalloc(o.roots.n + 1, sizeof(*roots));
-        for (size_t i = 0; i < o.roots.n; i++)
-            roots[i] = o.roots.items[i];
-        struct tm_up_options opts = { .listen = o.listen,
-                                      .state_dir = o.common.state,
-                                      .roots = o.roots.n ? roots : NULL,
-                                      .procs = (uint32_t)o.common.procs,
-                                      .coroutines = (uint32_t)o.coroutines,
-                                      .identity =
-                                          identities.len > 1 ? identities.data : NULL,
-                                      .identity_len = identities.len };
-        code = err.code ? cli_error(&err) : serve(&o, &opts);
-        if (identities.len)
-            crypto_zero(identities.data, identities.cap);
-    }
-    free(roots);
-    free(args);
-    opt_fini((const struct opt *const[]){ cli_common, table, NULL }, &o);
-    return code;
+    return cli_call("up", table, argc, argv, &o, up);
 }

@@ -77,9 +77,9 @@ static int copy_stdin(struct run *run, int fd, uint64_t *ret_size)
 }
 
 /* A worker reads files, and may read one twice. */
-int feed_stdin(struct feed *f, const char *scratch)
+static int feed_stdin(struct feed *f)
 {
-    int fd = open(scratch, O_WRONLY | O_CLOEXEC);
+    int fd = open(f->scratch, O_WRONLY | O_CLOEXEC);
     uint64_t size = 0;
     int rc = fd < 0 ? -1 : copy_stdin(f->run, fd, &size), error = errno;
 
@@ -88,7 +88,7 @@ int feed_stdin(struct feed *f, const char *scratch)
     if (f->run->stop || f->run->over)
         return -1;
     if (rc == 0)
-        return f->input(f->arg, "-", scratch, "-", "", size);
+        return f->input(f->arg, "-", f->scratch, "-", "", size);
     run_refuse(f->run, "-", strerror(error));
     return f->run->stop ? -1 : 0;
 }
@@ -214,12 +214,15 @@ int feed_is_stdin(const char *const *args, size_t n, const char *files_from,
     return 1;
 }
 
-int feed_paths(struct feed *f, const char *const *paths, size_t n)
+int feed_all(void *arg)
 {
+    struct feed *f = arg;
     struct err err = { 0 };
 
-    for (size_t i = 0; i < n; i++)
-        if (feed_one(f, paths[i]) != 0)
+    if (f->scratch)
+        return feed_stdin(f);
+    for (size_t i = 0; i < f->n; i++)
+        if (feed_one(f, f->paths[i]) != 0)
             return -1;
     if (f->files_from &&
         feed_list(f->run, f->files_from, f->null_ended, on_item, f, &err) != 0) {

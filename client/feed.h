@@ -7,6 +7,9 @@
 
 struct feed {
     struct run *run;
+    const char *const *paths;
+    size_t n;
+    const char *scratch; /* where standard input goes, the only input then; else NULL */
     bool recursive;
     const char *files_from; /* a file, "-" = standard input; NULL = none */
     bool null_ended;        /* names in it end with NUL, not newline */
@@ -17,14 +20,12 @@ struct feed {
     void *arg;
 };
 
-/* -1: the run is over. Errors of single inputs are told through run_refuse. */
-int feed_paths(struct feed *f, const char *const *paths, size_t n);
+/* All of it, for run_job; arg: struct feed. -1: the run is over. Errors of single inputs
+ * are told through run_refuse. */
+int feed_all(void *arg);
 /* A new private file, empty, in tmpdir(). Caller removes it and frees the path; for a
  * private cluster it goes to tm_open_options.scratch too. */
 int feed_scratch(const char *what, char **ret_path, struct err *err);
-/* "-", standard input as the only input, by way of the file at scratch. -1: the run is
- * over. */
-int feed_stdin(struct feed *f, const char *scratch);
 /* Is "-" what the command is to read? -1: it is, but cannot be: it stands alone, and is
  * gone with this process (R17). */
 int feed_is_stdin(const char *const *args, size_t n, const char *files_from,

@@ -25,6 +25,22 @@ bool outputs_claim(struct outputs *o, const char *path)
     return digests_add(&o->claimed, digest);
 }
 
+int outputs_usage(const struct cli_args *call, const char *files_from, const char *output,
+                  bool recursive, struct err *err)
+{
+    const char *name = call->argv[0];
+    int from_stdin;
+
+    if (call->n == 0 && !files_from) {
+        err_set(err, EXIT_USAGE, "nothing to %s", name);
+        return err_hint(err, "tidemill %s %s", name, cli_command(name)->args);
+    }
+    from_stdin = feed_is_stdin(call->args, call->n, files_from, err);
+    if (from_stdin >= 0 && output && (call->n != 1 || files_from || recursive))
+        return err_set(err, EXIT_USAGE, "--output is for one input; -o DIR is for many");
+    return from_stdin;
+}
+
 /* The output of one input as the user would write it; NULL with *why. Caller frees. */
 static char *target(struct outputs *o, const char *root, const char *below,
                     const char **why)

@@ -17,6 +17,9 @@ struct outputs {
     struct digests claimed; /* the outputs' paths */
 };
 
+/* Can encrypt or decrypt be called so? 1 = as a stream, 0 = with files, -1 = no. */
+int outputs_usage(const struct cli_args *call, const char *files_from, const char *output,
+                  bool recursive, struct err *err);
 /* feed.input of encrypt and decrypt; arg: struct outputs. */
 int outputs_add(void *arg, const char *shown, const char *abs, const char *root,
                 const char *below, uint64_t size);

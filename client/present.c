@@ -243,31 +243,39 @@ static void result_manifest(struct present *p, const struct tm_result *r)
     }
 }
 
+static void put_body(struct present *p, const struct tm_result *r)
+{
+    struct buf body = { (uint8_t *)r->body.data, r->body.len, 0 };
+
+    if (isatty(STDOUT_FILENO) && !span_is_text(buf_span(&body)))
+        refuse_binary(p);
+    else
+        put(p, stdout, &body);
+}
+
+/* encrypt and decrypt make files; what they digested is in --json. */
+static bool has_manifest(const struct present *p)
+{
+    return strcmp(p->command, "encrypt") != 0 && strcmp(p->command, "decrypt") != 0 &&
+           (p->manifest_dir || !p->json);
+}
+
 void present_result(struct present *p, const struct tm_result *r)
 {
+    bool body = p->to_stdout && r->has_body && !p->json;
+
     p->printed++;
-    if (r->status != TM_OK)
-        p->failed++;
+    p->failed += r->status != TM_OK;
     if (p->json) {
         result_json(p, r);
-        return;
-    }
-    if (r->status != TM_OK) {
+    } else if (r->status != TM_OK) {
         AUTO_FREE char *why =
             r->error.len ? span_dup(bytes(r->error)) : xstrdup(tm_status_name(r->status));
         cli_input_error(r->shown.data, r->shown.len, why);
-        return;
+    } else if (body) {
+        put_body(p, r);
     }
-    if (p->to_stdout && r->has_body) {
-        struct buf body = { (uint8_t *)r->body.data, r->body.len, 0 };
-        if (isatty(STDOUT_FILENO) && !span_is_text(buf_span(&body)))
-            refuse_binary(p);
-        else
-            put(p, stdout, &body);
-        return;
-    }
-    /* encrypt and decrypt make files; what they digested is in --json. */
-    if (strcmp(p->command, "encrypt") != 0 && strcmp(p->command, "decrypt") != 0)
+    if (r->status == TM_OK && !body && has_manifest(p))
         result_manifest(p, r);
 }
 

@@ -16,7 +16,8 @@ struct present {
     char *command; /* owned */
     uint32_t algos, out_algos;
     bool json;
-    char *manifest_dir; /* owned; manifests go to files here; NULL = to stdout */
+    char *manifest_dir; /* owned; manifests go to files here; NULL = to stdout, if not
+                           json */
     bool force;         /* replace manifests that exist */
     FILE *files[TM_ALGO_COUNT];
     char *temps[TM_ALGO_COUNT]; /* owned; their names until present_end */

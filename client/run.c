@@ -10,6 +10,7 @@
 #include "base/crypto.h"
 #include "client/digests.h"
 #include "client/progress.h"
+#include "client/walk.h"
 
 enum {
     DRAIN_EVERY = 256,
@@ -234,10 +235,17 @@ static int drain(struct run *run, int64_t timeout_ns)
 
 /* ---- the job ---- */
 
-static void key_of(const struct buf *text, uint8_t key[16])
+void run_key(struct run *run, const struct cli_args *call, struct span more)
 {
-    struct span part = buf_span(text);
-    crypto_chunk_digest(&part, 1, key);
+    AUTO_FREE char *cwd = walk_absolute(".");
+    AUTO_BUF words = BUF_INIT;
+
+    crypto_init();
+    buf_printf(&words, "%s%c", cwd, 0);
+    for (int i = 0; call && i < call->argc; i++)
+        buf_add(&words, call->argv[i], strlen(call->argv[i]) + 1);
+    struct span parts[] = { buf_span(&words), more };
+    crypto_chunk_digest(parts, ARRAY_LEN(parts), run->key);
 }
 
 /* The same command again: first everything it had accepted is seen, then the walk adds
@@ -263,13 +271,11 @@ static int see_accepted(struct run *run)
     return 0;
 }
 
-int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec *spec,
-              const struct buf *key_text)
+static int begin(struct run *run, struct tm_open_options *open, struct tm_job_spec *spec)
 {
     const struct common *c = cli_common_now();
     AUTO_BUF present = BUF_INIT;
     struct tm_error err = { 0 };
-    uint8_t key[16];
 
     crypto_init();
     run->detach = c->detach;
@@ -286,10 +292,8 @@ int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec 
     spec->task_timeout_ns = c->task_timeout_ns;
     spec->deadline_ns = c->deadline_ns;
     spec->detached = c->detach;
-    if (c->state && !run->private_only) {
-        key_of(key_text, key);
-        spec->key = key;
-    }
+    if (c->state && !run->private_only)
+        spec->key = run->key;
     int opened = run->private_only ? cli_open_private(open, &run->open, &err)
                                    : cli_open(open, &run->open, &err);
     if (opened < 0 || tm_submit(run->open.tm, spec, &run->job, &err) < 0)
@@ -458,4 +462,15 @@ int run_end(struct run *run)
     fflush(stdout);
     memset(run, 0, sizeof(*run));
     return code;
+}
+
+int run_job(struct run *run, struct tm_open_options *open, struct tm_job_spec *spec,
+            int (*feed)(void *arg), void *arg)
+{
+    int code = begin(run, open, spec);
+
+    if (code)
+        return code;
+    feed(arg);
+    return run_end(run);
 }

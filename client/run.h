@@ -23,25 +23,30 @@ struct run {
      * first so many of them are tasks already, equal or not. */
     bool counted;
     uint64_t skip;
+    uint8_t key[16];         /* see run_key */
     uint64_t added, refused; /* refused: inputs that never became tasks */
     struct seen *seen;
     struct progress *progress;
     int stop; /* exit code, once the run was interrupted; else 0 */
 };
 
-/* Opens and submits. spec->present comes from run->present. key_text: what makes "the
- * same command again" under --state. On failure the error was printed: the exit code,
- * else 0. */
-int run_begin(struct run *run, struct tm_open_options *open, struct tm_job_spec *spec,
-              const struct buf *key_text);
-/* Adds one input; prints results meanwhile. -1: the run is over, see run_end. */
+/* What makes "the same command again" under --state: the directory it is called in, its
+ * words, and what else there is. */
+void run_key(struct run *run, const struct cli_args *call, struct span more);
+/* All of a job: opens and submits (spec->present comes from run->present), lets feed add
+ * the inputs, seals, prints what comes, says the summary, closes everything. The exit
+ * code; errors were printed. */
+int run_job(struct run *run, struct tm_open_options *open, struct tm_job_spec *spec,
+            int (*feed)(void *arg), void *arg);
+/* For feed: adds one input; prints results meanwhile. -1: the run is over. */
 int run_add(struct run *run, const struct tm_input *in);
 /* Until a descriptor of inputs is readable; prints results meanwhile. -1: the run is
  * over. */
 int run_await(struct run *run, int fd);
 /* An input that cannot become a task: printed, counted. */
 void run_refuse(struct run *run, const char *name, const char *why);
-/* Seals, prints what comes, says the summary, closes everything. The exit code. */
+/* The end of a job that was attached to: prints what comes, says the summary, closes
+ * everything. The exit code. */
 int run_end(struct run *run);
 /* From now on Ctrl-C and SIGTERM interrupt calls to tm instead of ending the process. */
 void run_catch_interrupts(struct tm *tm);

@@ -520,13 +520,6 @@ size_t link_queued_bytes(const struct link *l, peer_id peer)
     return p ? p->queued : 0;
 }
 
-void link_forget(struct link *l, peer_id peer)
-{
-    struct link_peer *p = peer_find(l, peer);
-    if (p && l->router)
-        peer_lost(l, p); /* freed from the loop, not under a caller's feet */
-}
-
 const char *link_endpoint(const struct link *l)
 {
     return l->endpoint;

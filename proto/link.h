@@ -46,7 +46,6 @@ void link_reset(struct link *link);
  */
 int link_send(struct link *link, peer_id peer, const struct msg *m);
 size_t link_queued_bytes(const struct link *link, peer_id peer);
-void link_forget(struct link *link, peer_id peer);  /* ROUTER: drop the peer's queue */
 const char *link_endpoint(const struct link *link); /* as bound: with the real port */
 void link_free(struct link *link);                  /* takes NULL */
 

@@ -79,6 +79,16 @@ teardown() { common_teardown; }
     [ "$output" = "tree/one: FAILED" ]
 }
 
+@test "--json with -o: the objects, and the manifests too" {
+    make_tree
+    run -3 --separate-stderr tidemill hash --json -r -a sha256,b2 -o out tree missing
+    [ "$(grep -c '^{"v":1,' <<<"$output")" -eq "${#lines[@]}" ]
+    [ "$(grep -c '"status":"ok"' <<<"$output")" -eq "$(find tree -type f | wc -l)" ]
+    [ "$(wc -l <out/SHA256SUMS)" -eq "$(find tree -type f | wc -l)" ]
+    sha256sum --quiet --strict -c out/SHA256SUMS
+    b2sum --quiet --strict -c out/B2SUMS
+}
+
 @test "--json: an object a task, failed ones too" {
     make_tree
     run --separate-stderr tidemill hash --json tree/one missing
