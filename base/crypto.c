@@ -62,14 +62,13 @@ void crypto_secret_free(void *p)
     sodium_free(p);
 }
 
-void crypto_chunk_digest(const struct span *parts, size_t n,
-                         uint8_t out[CHUNK_DIGEST_BYTES])
+void crypto_digest(const struct span *parts, size_t n, uint8_t out[CRYPTO_DIGEST_BYTES])
 {
     crypto_generichash_state st;
-    CHECK(crypto_generichash_init(&st, NULL, 0, CHUNK_DIGEST_BYTES) == 0);
+    CHECK(crypto_generichash_init(&st, NULL, 0, CRYPTO_DIGEST_BYTES) == 0);
     for (size_t i = 0; i < n; i++)
         crypto_generichash_update(&st, parts[i].data, parts[i].len);
-    crypto_generichash_final(&st, out, CHUNK_DIGEST_BYTES);
+    crypto_generichash_final(&st, out, CRYPTO_DIGEST_BYTES);
 }
 
 void crypto_x25519_base(uint8_t out[X25519_BYTES], const uint8_t scalar[X25519_BYTES])

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include "base/buf.h"
 
-enum { CHUNK_DIGEST_BYTES = 16, X25519_BYTES = 32, HMAC_SHA256_BYTES = 32 };
+enum { CRYPTO_DIGEST_BYTES = 16, X25519_BYTES = 32, HMAC_SHA256_BYTES = 32 };
 
 void crypto_init(
     void); /* aborts when the library cannot start; thread-safe, repeatable */
@@ -20,9 +20,8 @@ bool crypto_equal(const void *a, const void *b, size_t len); /* constant time */
 void *crypto_secret_alloc(size_t len);
 void crypto_secret_free(void *p); /* takes NULL */
 
-/* BLAKE2b-128 over the concatenation of n spans (RFC 7693): the digest of a chunk. */
-void crypto_chunk_digest(const struct span *parts, size_t n,
-                         uint8_t out[CHUNK_DIGEST_BYTES]);
+/* BLAKE2b-128 over the concatenation of n spans (RFC 7693): names what is long. */
+void crypto_digest(const struct span *parts, size_t n, uint8_t out[CRYPTO_DIGEST_BYTES]);
 
 /* X25519 (RFC 7748). crypto_x25519: -1 when the shared secret is all zero. */
 void crypto_x25519_base(uint8_t out[X25519_BYTES], const uint8_t scalar[X25519_BYTES]);

@@ -111,7 +111,7 @@ static void key_of(const struct retry *r, unsigned generation, const uint8_t old
     buf_printf(&text, "retry %s %llu %u", r->class ? r->class : "all",
                (unsigned long long)r->n, generation);
     struct span part = buf_span(&text);
-    crypto_chunk_digest(&part, 1, key);
+    crypto_digest(&part, 1, key);
 }
 
 static void say(const struct retry *r, uint64_t id)

@@ -65,8 +65,8 @@ static void add_part(struct buf *out, struct span part, const char *suffix)
     }
     size_t max = PART_MAX - strlen(suffix);
     if (name.len > max) {
-        uint8_t digest[CHUNK_DIGEST_BYTES];
-        crypto_chunk_digest(&part, 1, digest);
+        uint8_t digest[CRYPTO_DIGEST_BYTES];
+        crypto_digest(&part, 1, digest);
         name.len = max - 1 - 2 * sizeof(digest);
         buf_add_u8(&name, '~');
         for (size_t i = 0; i < sizeof(digest); i++)

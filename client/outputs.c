@@ -21,7 +21,7 @@ bool outputs_claim(struct outputs *o, const char *path)
 
     if (!o->force)
         return true;
-    crypto_chunk_digest(&part, 1, digest);
+    crypto_digest(&part, 1, digest);
     return digests_add(&o->claimed, digest);
 }
 

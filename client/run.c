@@ -147,7 +147,7 @@ static void input_digest(struct span path, struct span url, struct span data,
                          uint8_t out[DIGEST_BYTES])
 {
     struct span parts[] = { path, SPAN_LIT("\0u"), url, SPAN_LIT("\0b"), data };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), out);
+    crypto_digest(parts, ARRAY_LEN(parts), out);
 }
 
 static void seen_add(struct seen *s, const struct tm_result *r)
@@ -245,7 +245,7 @@ void run_key(struct run *run, const struct cli_args *call, struct span more)
     for (int i = 0; call && i < call->argc; i++)
         buf_add(&words, call->argv[i], strlen(call->argv[i]) + 1);
     struct span parts[] = { buf_span(&words), more };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), run->key);
+    crypto_digest(parts, ARRAY_LEN(parts), run->key);
 }
 
 /* The same command again: first everything it had accepted is seen, then the walk adds

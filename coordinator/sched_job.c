@@ -2,6 +2,8 @@
  * sched_chunk.c's. */
 #include "coordinator/sched_state.h"
 
+#include "base/checksum.h"
+
 static struct owner *owner_get(struct sched *s, struct span name)
 {
     struct owner *o;
@@ -202,7 +204,7 @@ static bool digest_fits(const struct msg_chunk *c, struct span body)
     /* Little-endian hosts only are supported: lens are the wire's bytes. */
     struct span parts[] = { span_of(c->lens, c->n * sizeof(uint32_t)), body };
 
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), digest);
+    checksum(parts, ARRAY_LEN(parts), digest);
     return memcmp(digest, c->digest, sizeof(digest)) == 0;
 }
 

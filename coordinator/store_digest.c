@@ -1,5 +1,5 @@
-/* The digests that stand beside rows: BLAKE2b-128 over numbers and bytes in one order. */
-#include "base/crypto.h"
+/* The digests that stand beside rows: checksums over numbers and bytes in one order. */
+#include "base/checksum.h"
 #include "coordinator/store_sql.h"
 
 /* Lengths are among the numbers, so that bytes cannot wander from one column to the
@@ -18,7 +18,7 @@ static void digest(const uint64_t *numbers, size_t n, const struct span *bytes,
     }
     parts[0] = span_of(numbers, n * sizeof(*numbers));
     parts[1] = span_of(lens, n_bytes * sizeof(*lens));
-    crypto_chunk_digest(parts, n_bytes + 2, out);
+    checksum(parts, n_bytes + 2, out);
 }
 
 void digest_job(const struct job_row *j, uint8_t out[WIRE_DIGEST_BYTES])
@@ -39,7 +39,7 @@ void digest_job(const struct job_row *j, uint8_t out[WIRE_DIGEST_BYTES])
 void digest_chunk(struct span lens, struct span body, uint8_t out[WIRE_DIGEST_BYTES])
 {
     const struct span parts[] = { lens, body };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), out);
+    checksum(parts, ARRAY_LEN(parts), out);
 }
 
 void digest_batch_head(const struct batch_row *b, uint8_t out[WIRE_DIGEST_BYTES])

@@ -8,7 +8,7 @@
 #include "coordinator/store_state.h"
 
 /* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). */
-enum { SCHEMA_VERSION = 2, PAGE_BYTES = 16 * KIB, LOG_MAX_BYTES = 12 * MIB };
+enum { SCHEMA_VERSION = 3, PAGE_BYTES = 16 * KIB, LOG_MAX_BYTES = 12 * MIB };
 
 enum stmt {
     ST_BEGIN,

@@ -6,12 +6,12 @@ set -euo pipefail
 
 wanted=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev
     libzmq3-dev libsodium-dev libmsgpack-dev libev-dev libsqlite3-dev libssl-dev
-    libcurl4-openssl-dev zlib1g-dev libc-ares-dev uthash-dev libcmocka-dev age python3)
+    libcurl4-openssl-dev zlib1g-dev libxxhash-dev libc-ares-dev uthash-dev libcmocka-dev age python3)
 case ${1:-} in
 build) ;;
 fuzz) wanted+=(clang libclang-rt-14-dev) ;;
 tests) wanted+=(bats clang clang-format-14 libclang-rt-14-dev nginx-light procps protobuf-compiler python3-msgpack
-    python3-protobuf python3-zmq sqlite3) ;;
+    python3-protobuf python3-xxhash python3-zmq sqlite3) ;;
 bench) wanted+=(curl gearman-job-server gnuplot-nox libnats-dev nats-server nginx-light openssl procps sqlite3
     strace wget2) ;;
 *) echo "usage: packages.sh build|fuzz|tests|bench" >&2; exit 2 ;;

@@ -138,7 +138,7 @@ struct msg_chunk {
     uint32_t seq;
     uint32_t n;
     const uint32_t *lens;
-    uint8_t digest[WIRE_DIGEST_BYTES]; /* crypto_chunk_digest of (lens as LE u32, body) */
+    uint8_t digest[WIRE_DIGEST_BYTES]; /* checksum of lens as LE u32, then body */
 };
 struct msg_seal {
     uint64_t job;

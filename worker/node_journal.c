@@ -2,7 +2,7 @@
  * left is swept. */
 #include "worker/node_state.h"
 
-#include "base/crypto.h"
+#include "base/checksum.h"
 #include "base/log.h"
 
 /* Publish leases of a coordinator come right after its Welcome, or after one page of its
@@ -17,7 +17,7 @@ void journal_open(struct node *n)
     struct err err = { 0 };
     char key[17];
 
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), digest);
+    checksum(parts, ARRAY_LEN(parts), digest);
     memcpy(&n->place, digest, sizeof(n->place));
     for (size_t i = 0; i < 8; i++)
         snprintf(key + 2 * i, 3, "%02x", digest[i]);

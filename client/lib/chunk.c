@@ -3,7 +3,7 @@
  * nothing unacknowledged), so at most the credit and one chunk are held in memory. */
 #include <endian.h>
 
-#include "base/crypto.h"
+#include "base/checksum.h"
 #include "base/failpoint.h"
 #include "client/lib/internal.h"
 
@@ -24,7 +24,7 @@ static void digest(struct chunk *ck)
     for (uint32_t i = 0; i < ck->n; i++)
         buf_add_u32(&lens, htole32(ck->lens[i]));
     struct span parts[] = { buf_span(&lens), span_of(ck->body, ck->body_len) };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), ck->digest);
+    checksum(parts, ARRAY_LEN(parts), ck->digest);
 }
 
 static void fills_no_more(struct tm_job *job)

@@ -8,7 +8,6 @@ found by PYTHONPATH.
 
 import argparse
 import getpass
-import hashlib
 import json
 import os
 import struct
@@ -16,6 +15,7 @@ import sys
 import time
 
 import msgpack
+import xxhash
 import zmq
 
 import tidemill_pb2 as pb
@@ -165,7 +165,7 @@ class Chunk:
         self.body = b"".join(inputs)
         self.weight = len(self.body) + 4 * len(inputs)
         lens = struct.pack(f"<{len(self.lens)}I", *self.lens)
-        self.digest = hashlib.blake2b(lens + self.body, digest_size=16).digest()
+        self.digest = xxhash.xxh3_128_digest(lens + self.body)
 
 
 def cut(inputs, welcome):

@@ -1,6 +1,6 @@
 #include "tests/sim/sim_client.h"
 
-#include "base/crypto.h"
+#include "base/checksum.h"
 #include "tests/sim/check.h"
 #include "tests/sim/sim_node.h"
 #include "tests/sim/store_model.h"
@@ -76,7 +76,7 @@ static void send_chunk(struct sim_client *c, struct plan *p, uint32_t seq)
     m.body = buf_span(&body);
     m.chunk = (struct msg_chunk){ .job = p->job, .seq = seq, .n = n, .lens = lens };
     struct span parts[] = { span_of(lens, n * sizeof(*lens)), m.body };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), m.chunk.digest);
+    checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
     p->sent = seq + 1;
     link_send(c->link, 0, &m);
 }

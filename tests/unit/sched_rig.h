@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "base/checksum.h"
 #include "base/crypto.h"
 #include "coordinator/sched.h"
 #include "proto/pack.h"
@@ -119,7 +120,7 @@ static inline struct fx_group *say_inputs(struct rig *r, uint32_t seq, uint32_t 
     struct span parts[] = { span_of(lens, n * sizeof(*lens)), body };
 
     m.chunk = (struct msg_chunk){ .job = 1, .seq = seq, .n = n, .lens = lens };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), m.chunk.digest);
+    checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
     return say(r, CLIENT, &m);
 }
 
@@ -157,7 +158,7 @@ static inline void do_task(struct rig *r, uint8_t fill)
                                 .epoch = { 1, { 1 } },
                                 .batch = { 1, &task, &status, &len },
                                 .last = true };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), m.done.digest);
+    checksum(parts, ARRAY_LEN(parts), m.done.digest);
     say_and_commit(r, WORKER, &m);
 }
 

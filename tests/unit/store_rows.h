@@ -11,6 +11,7 @@
 #include <sqlite3.h>
 #include <unistd.h>
 
+#include "base/checksum.h"
 #include "base/crypto.h"
 #include "coordinator/store.h"
 #include "proto/pack.h"
@@ -151,7 +152,7 @@ static inline void add_chunk(struct fx_group *g, uint64_t job, uint32_t seq,
     }
     c->body = blob_new(buf_span(&body));
     struct span parts[] = { blob_span(c->lens), blob_span(c->body) };
-    crypto_chunk_digest(parts, 2, c->digest);
+    checksum(parts, 2, c->digest);
 }
 
 /* Records of tasks first, first + step ... with values "vN"; every third one failed. */

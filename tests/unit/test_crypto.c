@@ -212,14 +212,14 @@ static void a_sealed_text_opens_and_a_changed_one_does_not(void **state)
 
 /* Cutting the same bytes elsewhere changes nothing. b2sum -l 128 says the same of "abc".
  */
-static void a_chunk_digest_is_of_the_bytes_not_of_the_cut(void **state)
+static void a_digest_is_of_the_bytes_not_of_the_cut(void **state)
 {
     (void)state;
-    uint8_t one[CHUNK_DIGEST_BYTES], two[CHUNK_DIGEST_BYTES];
-    crypto_chunk_digest((struct span[]){ SPAN_LIT("abc"), SPAN_LIT("de") }, 2, one);
-    crypto_chunk_digest((struct span[]){ SPAN_LIT("a"), SPAN_LIT("bcde") }, 2, two);
+    uint8_t one[CRYPTO_DIGEST_BYTES], two[CRYPTO_DIGEST_BYTES];
+    crypto_digest((struct span[]){ SPAN_LIT("abc"), SPAN_LIT("de") }, 2, one);
+    crypto_digest((struct span[]){ SPAN_LIT("a"), SPAN_LIT("bcde") }, 2, two);
     assert_true(crypto_equal(one, two, sizeof(one)));
-    crypto_chunk_digest((struct span[]){ SPAN_LIT("abc"), SPAN_NONE }, 2, one);
+    crypto_digest((struct span[]){ SPAN_LIT("abc"), SPAN_NONE }, 2, one);
     assert_hex(one, "cf4ab791c62b8d2b2109c90275287816");
 }
 
@@ -241,7 +241,7 @@ int main(void)
         cmocka_unit_test(hkdf_gives_the_rfc_s_keys),
         cmocka_unit_test(hkdf_of_every_length),
         cmocka_unit_test(a_sealed_text_opens_and_a_changed_one_does_not),
-        cmocka_unit_test(a_chunk_digest_is_of_the_bytes_not_of_the_cut),
+        cmocka_unit_test(a_digest_is_of_the_bytes_not_of_the_cut),
     };
     return cmocka_run_group_tests(tests, init, NULL);
 }

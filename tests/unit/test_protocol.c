@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 
+#include "base/checksum.h"
 #include "base/crypto.h"
 #include "coordinator/sched.h"
 #include "proto/pack.h"
@@ -200,7 +201,7 @@ static void chunk_digest(const uint32_t *lens, uint32_t n, struct span body, uin
         buf_add_u8(&le, (uint8_t)(lens[i] >> 24));
     }
     struct span parts[] = { buf_span(&le), body };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), ret);
+    checksum(parts, ARRAY_LEN(parts), ret);
 }
 
 /* Two inputs: "hello" and, with a name, no bytes at all. */

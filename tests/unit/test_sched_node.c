@@ -241,7 +241,7 @@ static void a_process_that_comes_back_is_told_to_publish(void **state)
                                    .batch = { 1, &task, &status, &len },
                                    .last = true,
                                    .files = true };
-    crypto_chunk_digest(parts, ARRAY_LEN(parts), done.done.digest);
+    checksum(parts, ARRAY_LEN(parts), done.done.digest);
     struct fx_group *after = commit(&r, say(&r, WORKER, &done));
     assert_null(sent(after, MSG_LEASE)); /* Committed says it */
     fx_group_free(after);
