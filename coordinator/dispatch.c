@@ -104,6 +104,8 @@ void dispatch_message(struct sched *s, peer_id id, const struct msg *m)
 
     if (p)
         p->heard_ns = s->now;
+    if (m->type == MSG_TAKEN) /* between links; it proves life */
+        return;
     if (m->type == MSG_HELLO) {
         on_hello(s, id, m);
         return;

@@ -240,13 +240,11 @@ void sched_message(struct sched *s, peer_id peer, const struct msg *m)
 void sched_peer_queued(struct sched *s, peer_id peer, size_t bytes)
 {
     struct peer *p = sched_peer(s, peer);
-    bool was_full = p && p->queued > PEER_QUEUED_MAX;
 
     if (!p)
         return;
     p->queued = bytes;
-    if (was_full && bytes <= PEER_QUEUED_MAX)
-        follow_peer_room(s, peer);
+    follow_peer_room(s, p);
 }
 
 void sched_each_peer(const struct sched *s, void (*fn)(void *arg, peer_id peer),

@@ -2,8 +2,19 @@
  * what is on disk is sent (R3). */
 #include "coordinator/sched_state.h"
 
+/* A page comes from the disk for it, or does no more. */
+static void reading(struct sched *s, struct follower *f, bool on)
+{
+    struct peer *p = sched_peer(s, f->peer);
+
+    if (p)
+        p->reading += (uint32_t)on - (uint32_t)f->reading;
+    f->reading = on;
+}
+
 void follow_free(struct sched *s, struct follower *f)
 {
+    reading(s, f, false);
     LIST_REMOVE(f, job_node);
     HASH_DEL(s->followers, f);
     free(f);
@@ -98,10 +109,32 @@ static void live_inputs(struct sched *s, struct fx *fx, const struct chunk *c,
     fill_body(fx, b->values, buf_span(&inputs));
 }
 
+/* All followers at one peer share what may wait for it. */
+static bool has_room(const struct peer *p)
+{
+    return p->queued + p->reading * (size_t)FOLLOW_PAGE_BYTES <= PEER_QUEUED_MAX;
+}
+
 static bool peer_full(struct sched *s, const struct follower *f)
 {
     struct peer *p = sched_peer(s, f->peer);
-    return !p || p->queued > PEER_QUEUED_MAX;
+
+    if (p && has_room(p))
+        return false;
+    if (p)
+        p->starved = true;
+    return true;
+}
+
+/* What is in the message is paid for, and waits for its peer. */
+static void pay(struct sched *s, struct follower *f, const struct fx *fx)
+{
+    struct peer *p = sched_peer(s, f->peer);
+
+    f->credit -=
+        (int64_t)fx->send.msg.body.len + 16 * (int64_t)fx->send.msg.results.batch.n;
+    if (p)
+        p->queued += fx->send.msg.body.len;
 }
 
 void follow_live(struct sched *s, struct job *j, const struct batch_row *b)
@@ -119,7 +152,7 @@ void follow_live(struct sched *s, struct job *j, const struct batch_row *b)
             live_inputs(s, fx, c, b);
         else
             fill_body(fx, b->values, SPAN_NONE);
-        f->credit -= (int64_t)fx->send.msg.body.len + 16 * (int64_t)b->n;
+        pay(s, f, fx);
     }
     follow_pump(s, j);
 }
@@ -168,7 +201,7 @@ static void read_more(struct sched *s, struct follower *f)
         .chunk_end = seq < j->row.chunks ? j->chunks[seq].first + j->chunks[seq].n : 0,
         .max_bytes = FOLLOW_PAGE_BYTES,
     };
-    f->reading = true;
+    reading(s, f, true);
 }
 
 void follow_pump(struct sched *s, struct job *j)
@@ -179,25 +212,23 @@ void follow_pump(struct sched *s, struct job *j)
         read_more(s, f);
 }
 
-/* Nothing else wakes a follower whose peer's queue was full: what it has read so far may
- * be too little for it to give credit. */
-void follow_peer_room(struct sched *s, peer_id peer)
+/* Nothing else wakes a follower that found its peer full: what it has read so far may be
+ * too little for it to give credit. */
+void follow_peer_room(struct sched *s, struct peer *p)
 {
     struct follower *f;
 
+    if (!p->starved || !has_room(p))
+        return;
+    p->starved = false;
     for (f = s->followers; f; f = f->hh.next)
-        if (f->peer == peer)
+        if (f->peer == p->id)
             read_more(s, f);
 }
 
-void sched_results_read(struct sched *s, struct fx_read_results *r)
+static void page_read(struct sched *s, struct follower *f, struct fx_read_results *r)
 {
-    struct follower *f;
-
-    HASH_FIND(hh, s->followers, &r->follow, sizeof(r->follow), f);
-    if (!f || !f->reading)
-        return;
-    f->reading = false;
+    reading(s, f, false);
     if (r->damaged) {
         sched_error(s, f->peer, 1, r->job, MSG_FOLLOW,
                     "results are damaged on the coordinator's disk",
@@ -218,10 +249,23 @@ void sched_results_read(struct sched *s, struct fx_read_results *r)
             }
             fill_body(fx, r->ret.values, blob_span(r->ret_inputs));
         }
-        f->credit -= (int64_t)fx->send.msg.body.len + 16 * (int64_t)r->ret.n;
+        pay(s, f, fx);
     }
     f->cursor = r->ret_next;
     read_more(s, f);
+}
+
+void sched_results_read(struct sched *s, struct fx_read_results *r)
+{
+    struct follower *f;
+
+    HASH_FIND(hh, s->followers, &r->follow, sizeof(r->follow), f);
+    if (!f || !f->reading)
+        return;
+    struct peer *p = sched_peer(s, f->peer);
+    page_read(s, f, r);
+    if (p)
+        follow_peer_room(s, p);
 }
 
 /* ---- what followers say ---- */

@@ -170,7 +170,9 @@ struct peer {
     uint8_t nonce[16]; /* of its process */
     char *name;
     int64_t heard_ns;
-    size_t queued;
+    size_t queued;    /* bulk that waits for it, and what this turn adds */
+    uint32_t reading; /* pages for it that come from the disk */
+    bool starved;     /* some follower of it waits for room */
     struct sched_node *node;
     UT_hash_handle hh;
 };
@@ -376,7 +378,7 @@ void sched_results_read(struct sched *s, struct fx_read_results *r);
 void follow_live(struct sched *s, struct job *j, const struct batch_row *b);
 void follow_pump(struct sched *s, struct job *j);
 void follow_drop_peer(struct sched *s, peer_id peer);
-void follow_peer_room(struct sched *s, peer_id peer); /* its queue is short again */
+void follow_peer_room(struct sched *s, struct peer *p); /* perhaps there is some again */
 void follow_free(struct sched *s, struct follower *f);
 
 /* sched_room.c */

@@ -7,16 +7,16 @@
 #include <zmq.h>
 
 #include "proto/link_door.h"
+#include "proto/link_queue.h"
 #include "proto/link_socket.h"
+#include "proto/link_window.h"
 
 enum {
     LINK_MESSAGE_MAX = 2 * MIB,   /* of all frames of one message together */
-    LINK_QUEUE_MAX = 8 * MIB,     /* bytes waiting for one peer */
+    LINK_QUEUE_MAX = 8 * MIB,     /* bulk waiting for one peer; twice as much in all */
     LINK_DECODE_BUDGET = 8 * MIB, /* memory one envelope may decode to */
     LINK_BURST = 128,             /* messages taken in one turn of the loop */
     LINK_RID_MAX = 255,
-    /* Sent frames are as small as the strictest receiver wants them (R17). */
-    LINK_SEND_FRAME = WIRE_CLIENT_FRAME_MAX,
 };
 /* Heartbeats come every 2 s: who was silent for so long is not there any more. */
 #define LINK_FORGET_NS (60 * NS_PER_S)
@@ -25,22 +25,14 @@ struct link_ctx {
     void *zmq;
 };
 
-/* A message that waits for room. */
-struct out {
-    STAILQ_ENTRY(out) queue_node;
-    size_t bytes;
-    unsigned n;
-    zmq_msg_t frames[];
-};
-
 struct link_peer {
     peer_id id;
     uint8_t rid[LINK_RID_MAX]; /* as the ROUTER gave it */
     unsigned rid_len;
     int64_t heard_ns;
-    size_t queued;
     bool gone;
-    STAILQ_HEAD(, out) queue;
+    struct link_window window;
+    struct link_queue queue;
     UT_hash_handle hh, hh_rid;
 };
 
@@ -51,7 +43,8 @@ struct link {
     void *arg;
     char *endpoint;
     uint32_t frame_max;
-    bool router, any_queued, any_gone;
+    bool router, any_gone;
+    bool any_queued; /* for the socket, not for a window */
     void *socket;
     struct link_monitor *monitor; /* a DEALER's */
     struct link_door *door;       /* a ROUTER's */
@@ -95,7 +88,7 @@ static struct link_peer *peer_new(struct link *l, const void *rid, size_t rid_le
     p->rid_len = (unsigned)rid_len;
     memcpy(p->rid, rid, rid_len);
     p->heard_ns = loop_now_ns(l->loop);
-    STAILQ_INIT(&p->queue);
+    link_queue_init(&p->queue);
     HASH_ADD(hh, l->peers, id, sizeof(p->id), p);
     HASH_ADD(hh_rid, l->peers_by_rid, rid, p->rid_len, p);
     return p;
@@ -109,27 +102,9 @@ static struct link_peer *peer_find(const struct link *l, peer_id id)
     return p;
 }
 
-static void out_free(struct out *o)
-{
-    for (unsigned i = 0; i < o->n; i++)
-        zmq_msg_close(&o->frames[i]);
-    free(o);
-}
-
-static void queue_clear(struct link_peer *p)
-{
-    struct out *o;
-
-    while ((o = STAILQ_FIRST(&p->queue))) {
-        STAILQ_REMOVE_HEAD(&p->queue, queue_node);
-        out_free(o);
-    }
-    p->queued = 0;
-}
-
 static void peer_free(struct link *l, struct link_peer *p)
 {
-    queue_clear(p);
+    link_queue_clear(&p->queue, false);
     HASH_DEL(l->peers, p);
     HASH_DELETE(hh_rid, l->peers_by_rid, p);
     free(p);
@@ -165,16 +140,19 @@ static int send_frames(struct link *l, struct link_peer *p, zmq_msg_t *frames, u
 
 static void peer_lost(struct link *l, struct link_peer *p)
 {
-    queue_clear(p);
+    link_queue_clear(&p->queue, false);
     p->gone = true;
     l->any_gone = true;
 }
 
+/* Sends what the window and the socket allow. */
 static void flush_peer(struct link *l, struct link_peer *p)
 {
-    struct out *o;
+    struct link_out *o;
 
-    while ((o = STAILQ_FIRST(&p->queue))) {
+    while ((o = STAILQ_FIRST(&p->queue.list))) {
+        if (o->bulk && !link_window_open(&p->window, loop_now_ns(l->loop)))
+            return; /* until the peer has taken some (R10) */
         if (send_frames(l, p, o->frames, o->n) < 0) {
             if (errno == EAGAIN)
                 l->any_queued = true;
@@ -182,9 +160,8 @@ static void flush_peer(struct link *l, struct link_peer *p)
                 peer_lost(l, p);
             return;
         }
-        STAILQ_REMOVE_HEAD(&p->queue, queue_node);
-        p->queued -= o->bytes;
-        out_free(o);
+        p->window.sent += o->bulk;
+        link_queue_pop(&p->queue);
     }
 }
 
@@ -199,47 +176,24 @@ static void flush(struct link *l)
         flush_peer(l, p);
 }
 
-static void frame_of(zmq_msg_t *frame, const void *data, size_t len)
+/* What says that we live, or what we took, waits behind nothing. */
+static bool is_urgent(const struct msg *m)
 {
-    CHECK(zmq_msg_init_size(frame, len) == 0);
-    if (len)
-        memcpy(zmq_msg_data(frame), data, len);
+    return (m->type == MSG_BEAT && !m->beat.leaving) || m->type == MSG_TAKEN;
 }
 
 int link_send(struct link *l, peer_id peer, const struct msg *m)
 {
     struct link_peer *p = peer_find(l, peer);
-    AUTO_BUF envelope = BUF_INIT;
-    unsigned n = 1 + (unsigned)((m->body.len + LINK_SEND_FRAME - 1) / LINK_SEND_FRAME);
-    struct out *o;
+    size_t most = m->body.len ? LINK_QUEUE_MAX : 2 * LINK_QUEUE_MAX;
+    bool first = p && STAILQ_EMPTY(&p->queue.list);
 
-    if (!p || p->gone)
+    if (!p || p->gone || p->queue.bytes + m->body.len > most)
         return -1;
-    wire_encode(m, &envelope);
-    if (p->queued + envelope.len + m->body.len > LINK_QUEUE_MAX)
-        return -1;
-    o = xmalloc(sizeof(*o) + n * sizeof(zmq_msg_t));
-    o->n = n;
-    o->bytes = envelope.len + m->body.len;
-    frame_of(&o->frames[0], envelope.data, envelope.len);
-    for (unsigned i = 1; i < n; i++) {
-        size_t at = (size_t)(i - 1) * LINK_SEND_FRAME;
-        frame_of(&o->frames[i], m->body.data + at,
-                 MIN(LINK_SEND_FRAME, m->body.len - at));
-    }
-    if (STAILQ_EMPTY(&p->queue) && send_frames(l, p, o->frames, o->n) == 0) {
-        out_free(o);
-        return 0;
-    }
-    if (STAILQ_EMPTY(&p->queue) && errno != EAGAIN) {
-        out_free(o);
-        peer_lost(l, p);
-        return -1;
-    }
-    STAILQ_INSERT_TAIL(&p->queue, o, queue_node);
-    p->queued += o->bytes;
-    l->any_queued = true;
-    return 0;
+    link_queue_add(&p->queue, m, is_urgent(m));
+    if (first || is_urgent(m))
+        flush_peer(l, p);
+    return p->gone ? -1 : 0;
 }
 
 /* ---- receiving ---- */
@@ -262,10 +216,26 @@ static void deliver(struct link *l, struct link_peer *p, struct span envelope,
     struct msg m;
 
     arena_reset(&l->arena);
-    if (wire_decode(envelope, body, &l->arena, &m, &err) < 0)
+    if (wire_decode(envelope, body, &l->arena, &m, &err) < 0) {
         refuse(l, p, err.text);
-    else
-        l->ev->message(l->arg, p->id, &m);
+        return;
+    }
+    if (m.type == MSG_TAKEN) {
+        link_window_taken(&p->window, m.taken.bytes, loop_now_ns(l->loop));
+        flush_peer(l, p);
+    }
+    l->ev->message(l->arg, p->id, &m);
+}
+
+/* So much bulk came from the peer, whatever it was. */
+static void took(struct link *l, struct link_peer *p, size_t bytes)
+{
+    struct msg m = { .type = MSG_TAKEN };
+
+    if (!link_window_got(&p->window, bytes))
+        return;
+    m.taken.bytes = p->window.told;
+    link_send(l, p->id, &m);
 }
 
 static struct span frame_span(zmq_msg_t *f)
@@ -274,11 +244,12 @@ static struct span frame_span(zmq_msg_t *f)
 }
 
 /* Joins the body frames that follow the first one. False: together they are too long. */
-static bool join(struct link *l, zmq_msg_t *first)
+static bool join(struct link *l, zmq_msg_t *first, size_t *ret_bytes)
 {
     bool fits = true;
     int more = 1;
 
+    *ret_bytes = zmq_msg_size(first);
     buf_clear(&l->joined);
     buf_add_span(&l->joined, frame_span(first));
     while (more) {
@@ -288,6 +259,7 @@ static bool join(struct link *l, zmq_msg_t *first)
             zmq_msg_close(&f);
             return false;
         }
+        *ret_bytes += zmq_msg_size(&f);
         fits = fits && l->joined.len + zmq_msg_size(&f) <= LINK_MESSAGE_MAX;
         if (fits)
             buf_add_span(&l->joined, frame_span(&f));
@@ -315,6 +287,8 @@ static bool receive(struct link *l)
     zmq_msg_t rid, envelope, body;
     struct link_peer *p;
     struct span bytes = SPAN_NONE;
+    size_t bulk = 0;
+    bool fits = true;
 
     zmq_msg_init(&rid);
     zmq_msg_init(&envelope);
@@ -327,13 +301,10 @@ static bool receive(struct link *l)
     if (zmq_msg_more(&envelope)) {
         zmq_msg_recv(&body, l->socket, ZMQ_DONTWAIT);
         bytes = frame_span(&body);
+        bulk = bytes.len;
         if (zmq_msg_more(&body)) {
-            bool fits = join(l, &body);
+            fits = join(l, &body, &bulk);
             bytes = buf_span(&l->joined);
-            if (!fits && p) {
-                refuse(l, p, "message too long");
-                p = NULL;
-            }
         }
     }
     if (l->monitor) /* else the answer to Hello could precede its own connection */
@@ -341,7 +312,11 @@ static bool receive(struct link *l)
     if (p) {
         p->heard_ns = loop_now_ns(l->loop);
         p->gone = false;
-        deliver(l, p, frame_span(&envelope), bytes);
+        took(l, p, bulk);
+        if (fits)
+            deliver(l, p, frame_span(&envelope), bytes);
+        else
+            refuse(l, p, "message too long");
     }
     zmq_msg_close(&rid);
     zmq_msg_close(&envelope);
@@ -421,6 +396,11 @@ static void on_connected(void *arg, unsigned event, int value)
     struct link *l = arg;
 
     (void)event, (void)value;
+    /* The other side is a new one. Who said bulk to the old one says it again once he has
+     * a session. */
+    link_queue_clear(&l->peers->queue, true);
+    l->peers->window = (struct link_window){ 0 };
+    flush_peer(l, l->peers);
     if (l->ev->connected)
         l->ev->connected(l->arg);
 }
@@ -503,8 +483,9 @@ int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
 void link_reset(struct link *l)
 {
     CHECK(!l->router);
-    queue_clear(l->peers);
+    link_queue_clear(&l->peers->queue, false);
     l->peers->gone = false;
+    l->peers->window = (struct link_window){ 0 };
     loop_io_free(l->io);
     link_monitor_free(l->monitor);
     link_socket_close_now(l->socket);
@@ -517,7 +498,7 @@ void link_reset(struct link *l)
 size_t link_queued_bytes(const struct link *l, peer_id peer)
 {
     const struct link_peer *p = peer_find(l, peer);
-    return p ? p->queued : 0;
+    return p ? p->queue.bytes : 0;
 }
 
 const char *link_endpoint(const struct link *l)

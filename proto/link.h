@@ -43,7 +43,8 @@ int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
 void link_reset(struct link *link);
 /* Sends, or queues up to a bounded number of bytes per peer; -1 when the peer is gone or
  * its queue is full (the message is dropped: ids and cursors make it safe to say again).
- */
+ * Bulk, which is whatever has a body, goes as far as link_window.h lets it, the rest
+ * waits here in its order; Beat waits behind nothing that waits here (R10). */
 int link_send(struct link *link, peer_id peer, const struct msg *m);
 size_t link_queued_bytes(const struct link *link, peer_id peer);
 const char *link_endpoint(const struct link *link); /* as bound: with the real port */

@@ -28,6 +28,7 @@ static const struct {
     [MSG_CREDIT] = { "Credit", wire_put_credit, wire_take_credit },
     [MSG_REMOVE] = { "Remove", wire_put_remove, wire_take_remove },
     [MSG_PAUSE] = { "Pause", wire_put_pause, wire_take_pause },
+    [MSG_TAKEN] = { "Taken", wire_put_taken, wire_take_taken },
 };
 /* A payload's field number is 16 + its type: the oneof's case and the type must agree. */
 enum { PAYLOAD_FIELD_BASE = 16 };

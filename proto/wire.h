@@ -52,6 +52,7 @@ enum msg_type {
     MSG_CREDIT,
     MSG_REMOVE,
     MSG_PAUSE,
+    MSG_TAKEN,
     MSG_TYPE_COUNT
 };
 const char *msg_type_name(enum msg_type t); /* "Hello" ... ; "?" if unknown */
@@ -254,6 +255,9 @@ struct msg_credit {
     uint64_t job;
     uint32_t bytes;
 }; /* follower gives more credit */
+struct msg_taken {
+    uint64_t bytes;
+}; /* how much of the other's bulk came on this connection (R10); links say it */
 
 struct msg {
     enum msg_type type;
@@ -281,6 +285,7 @@ struct msg {
         struct msg_credit credit;
         struct msg_remove remove;
         struct msg_pause pause;
+        struct msg_taken taken;
     };
 };
 

@@ -28,6 +28,7 @@ union any {
     Tidemill__Answer answer;
     Tidemill__Error error;
     Tidemill__Revoke revoke;
+    Tidemill__Taken taken;
     Tidemill__Credit credit;
     Tidemill__Remove remove;
     Tidemill__Pause pause;
@@ -170,6 +171,7 @@ WIRE_PAIR(query);
 WIRE_PAIR(answer);
 WIRE_PAIR(error);
 WIRE_PAIR(revoke);
+WIRE_PAIR(taken);
 WIRE_PAIR(credit);
 
 #endif

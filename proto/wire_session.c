@@ -158,3 +158,15 @@ int wire_take_error(struct in *in)
         return -1;
     return text(in, e->hint, WIRE_TEXT_MAX, &r->hint, "hint");
 }
+
+void wire_put_taken(const struct msg *m, union any *a)
+{
+    tidemill__taken__init(&a->taken);
+    a->taken.bytes = m->taken.bytes;
+}
+
+int wire_take_taken(struct in *in)
+{
+    in->m->taken = (struct msg_taken){ in->e->taken->bytes };
+    return 0;
+}

@@ -350,6 +350,9 @@ static void on_message(void *arg, peer_id peer, const struct msg *m)
     case MSG_REVOKE:
         on_revoke(n, m);
         break;
+    case MSG_TAKEN: /* there is room in the link */
+        batch_say_unsaid(n);
+        break;
     case MSG_DRAIN:
         n->draining = !m->drain.undo; /* the coordinator's next life hears it in Hello */
         break;
@@ -448,6 +451,7 @@ static void on_flush(void *arg)
 
     loop_timer_arm(n->flush, BATCH_NS);
     batch_flush_due(n, false);
+    batch_say_unsaid(n);
     journal_tend(n);
     io_tend(n);
 }

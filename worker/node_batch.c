@@ -37,7 +37,8 @@ void batch_free(struct batch *b)
 {
     struct node *n = b->lease->node;
 
-    TAILQ_REMOVE(&b->lease->node->batches, b, node_entry);
+    TAILQ_REMOVE(&n->batches, b, node_entry);
+    n->unsaid -= b->unsaid;
     if (b->lease->filling == b)
         b->lease->filling = NULL;
     buf_fini(&b->tasks);
@@ -178,6 +179,18 @@ static void on_threads(struct batch *b, threadpool_fn *fn, threadpool_fn *done)
 
 /* ---- Done ---- */
 
+/* In order, so that the last Done of a lease is its last: behind others that found no
+ * room.
+ */
+static void send(struct batch *b, const struct msg *m)
+{
+    struct node *n = b->lease->node;
+
+    n->unsaid -= b->unsaid;
+    b->unsaid = n->unsaid || link_send(n->link, 0, m) < 0;
+    n->unsaid += b->unsaid;
+}
+
 static void send_done(struct batch *b)
 {
     struct node_lease *l = b->lease;
@@ -197,7 +210,7 @@ static void send_done(struct batch *b)
     log_debug("done", "lease=%llu tasks=%u last=%d", (unsigned long long)l->id, b->n,
               b->last);
     FAILPOINT("done_send_before");
-    link_send(l->node->link, 0, &m);
+    send(b, &m);
     FAILPOINT("done_send_after");
 }
 
@@ -243,16 +256,42 @@ static void batch_close(struct batch *b)
         files_synced(b);
 }
 
+static void say_again(struct batch *b)
+{
+    if (b->state == BATCH_SENT)
+        send_done(b);
+    else if (b->state == BATCH_SAID)
+        batch_say_published(b);
+}
+
 void batch_resend(struct node *n)
 {
     struct batch *b;
 
     TAILQ_FOREACH (b, &n->batches, node_entry) {
-        if (b->state == BATCH_SENT)
-            send_done(b);
-        else if (b->state == BATCH_SAID)
-            batch_say_published(b);
+        n->unsaid -= b->unsaid;
+        b->unsaid = false;
     }
+    TAILQ_FOREACH (b, &n->batches, node_entry)
+        say_again(b);
+}
+
+void batch_say_unsaid(struct node *n)
+{
+    struct batch *b;
+    uint32_t left = n->unsaid;
+
+    n->unsaid = 0;
+    TAILQ_FOREACH (b, &n->batches, node_entry) {
+        if (!b->unsaid)
+            continue;
+        b->unsaid = false;
+        say_again(b);
+        left--;
+        if (b->unsaid)
+            break;
+    }
+    n->unsaid += left;
 }
 
 /* ---- Committed, Published ---- */
@@ -316,7 +355,7 @@ void batch_say_published(struct batch *b)
         m.body = buf_span(&b->values);
     b->state = BATCH_SAID;
     FAILPOINT("published_send_before");
-    link_send(l->node->link, 0, &m);
+    send(b, &m);
     FAILPOINT("published_send_after");
 }
 

@@ -77,6 +77,7 @@ struct batch {
     struct node_lease *lease;
     enum batch_state state;
     bool last, files;
+    bool unsaid; /* SENT, SAID: it found no room in the link */
     uint32_t n;
     struct buf tasks, statuses, lens, indexes, values; /* indexes: in the lease */
     int64_t since_ns;
@@ -119,7 +120,7 @@ struct node {
     struct io_task *mill_tasks; /* by run id: waiting for a mill */
     TAILQ_HEAD(, io_task) mill_waiting;
     uint64_t next_run;
-    uint32_t io_busy;
+    uint32_t io_busy, unsaid; /* unsaid: batches that are */
     struct err failure;
 };
 
@@ -156,6 +157,7 @@ void batch_republish(struct node *n, const struct msg *m);
 void batch_flush_due(struct node *n, bool all);
 void batch_committed(struct node *n, const struct msg_committed *m);
 void batch_resend(struct node *n);
+void batch_say_unsaid(struct node *n); /* now and then */
 void batch_say_published(struct batch *b);
 void batch_free(struct batch *b);
 /* The node ends: temporaries of results that nobody will ask for any more go. True: some

@@ -22,6 +22,7 @@ import tidemill_pb2 as pb
 
 CONNECT_S, GIVE_UP_S = 2, 30  # [2] without a Welcome: try anew, and in the end give up
 CREDIT_BYTES = 64 * 1024  # results taken and not yet counted back; small, so that it runs out
+TAKEN_EVERY_BYTES = 64 * 1024  # [1]
 OK, CANCELLED_TASK = 0, 5  # [5.4]
 SOURCE_BYTES, SOURCE_PATH, SHA256 = 0, 1, 4  # [9.1]
 CANNOT_BE_PLACED, JOB_CANCELLED = 10, 8  # [7]
@@ -75,6 +76,7 @@ class Session:
         self.heard = self.beaten = time.monotonic()
         self.welcome = None
         self.frame_max = 64 * 1024
+        self.taken = self.told = 0  # bytes of bodies
         self._begin(identity)
 
     def __enter__(self):
@@ -126,8 +128,15 @@ class Session:
             field = envelope.WhichOneof("payload")
             if envelope.version != 1 or not field or envelope.type != pb.Type.Value(field.upper()):
                 raise Refused("a message that is none")
-            if envelope.type != pb.BEAT:
+            self._tell_taken(sum(map(len, frames)))
+            if envelope.type not in (pb.BEAT, pb.TAKEN):
                 return envelope.type, getattr(envelope, field), b"".join(frames)
+
+    def _tell_taken(self, more):
+        self.taken += more
+        if self.taken - self.told >= TAKEN_EVERY_BYTES:
+            self.told = self.taken
+            self.send("taken", bytes=self.taken)
 
     def _beat_if_due(self):
         if self.welcome and time.monotonic() >= self.beaten + self.beat_s:

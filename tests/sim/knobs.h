@@ -16,8 +16,9 @@ struct knobs {
     uint64_t open_bytes, backlog_bytes; /* the coordinator's windows */
     uint32_t queue_scale; /* what waits for a peer looks so many times as large */
     uint32_t credit_bytes;
-    int64_t faults_ns;    /* faults until then, then all is well */
-    int64_t fault_gap_ns; /* mean time between two */
+    uint32_t window_bytes; /* bulk in flight of a connection, each way */
+    int64_t faults_ns;     /* faults until then, then all is well */
+    int64_t fault_gap_ns;  /* mean time between two */
     uint32_t dup_per_mille, late_per_mille;
     int64_t delay_ns;           /* of a message, usually at most */
     int64_t commit_ns;          /* of a transaction, usually at most */

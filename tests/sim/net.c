@@ -9,6 +9,8 @@ struct way {
     struct conn *conn;
     bool dir;
     STAILQ_HEAD(, packet) packets;
+    STAILQ_HEAD(, packet) held; /* in the sender's queue, for the window (R10) */
+    size_t in_flight, held_bulk;
     struct event ev; /* the first of them comes; posted while there is one */
     int64_t last_ns; /* when the newest comes */
     int64_t ends_ns; /* what comes later is lost */
@@ -29,6 +31,7 @@ struct packet {
     STAILQ_ENTRY(packet) node;
     int64_t at_ns;
     size_t env_len, body_len;
+    bool urgent; /* waits behind nothing that waits at its sender */
     uint8_t bytes[];
 };
 
@@ -67,6 +70,8 @@ static void way_clear(void *arg)
     struct way *y = arg;
     struct packet *p;
 
+    STAILQ_CONCAT(&y->packets, &y->held);
+    y->in_flight = y->held_bulk = 0;
     while ((p = STAILQ_FIRST(&y->packets))) {
         STAILQ_REMOVE_HEAD(&y->packets, node);
         if (y->dir == DOWN)
@@ -107,6 +112,7 @@ static struct conn *conn_new(struct link *l)
         struct way *y = &c->way[dir];
         *y = (struct way){ .conn = c, .dir = dir, .ends_ns = INT64_MAX };
         STAILQ_INIT(&y->packets);
+        STAILQ_INIT(&y->held);
         y->ev = (struct event){ .fn = way_arrives, .drop = way_clear, .arg = y };
         y->ev.host = dir == UP ? coord_host(c->w) : l->host;
     }
@@ -168,6 +174,8 @@ static void deliver(struct way *y, const struct packet *p)
     }
 }
 
+static void way_arrived(struct way *y, const struct packet *p);
+
 static void way_arrives(void *arg)
 {
     struct way *y = arg;
@@ -188,8 +196,10 @@ static void way_arrives(void *arg)
         c->queued -= p->env_len + p->body_len;
     if (!STAILQ_EMPTY(&y->packets))
         event_post(w, &y->ev, STAILQ_FIRST(&y->packets)->at_ns - w->now_ns);
-    if (!lost)
+    if (!lost) {
+        way_arrived(y, p);
         deliver(y, p);
+    }
     free(p);
 }
 
@@ -202,24 +212,52 @@ static struct packet *packet_new(struct world *w, const struct msg *m)
     wire_encode(m, env);
     p = xmalloc(sizeof(*p) + env->len + m->body.len);
     *p = (struct packet){ .env_len = env->len, .body_len = m->body.len };
+    p->urgent = m->type == MSG_BEAT && !m->beat.leaving;
     memcpy(p->bytes, env->data, env->len);
     if (m->body.len)
         memcpy(p->bytes + env->len, m->body.data, m->body.len);
     return p;
 }
 
-static void packet_go(struct packet *p, struct conn *c, bool dir)
+static void packet_leaves(struct packet *p, struct way *y)
 {
-    struct world *w = c->w;
-    struct way *y = &c->way[dir];
+    struct world *w = y->conn->w;
 
     p->at_ns = w->now_ns + mostly_short(w, 50 * NS_PER_US, w->k.delay_ns);
     p->at_ns = y->last_ns = MAX(p->at_ns, y->last_ns + 1);
-    if (dir == DOWN)
-        c->queued += p->env_len + p->body_len;
+    y->in_flight += p->body_len;
     STAILQ_INSERT_TAIL(&y->packets, p, node);
     if (!y->ev.place)
         event_post(w, &y->ev, p->at_ns - w->now_ns);
+}
+
+static void packet_go(struct packet *p, struct conn *c, bool dir)
+{
+    struct way *y = &c->way[dir];
+    bool full = p->body_len && y->in_flight >= c->w->k.window_bytes;
+
+    if (dir == DOWN)
+        c->queued += p->env_len + p->body_len;
+    if (p->urgent || (!full && STAILQ_EMPTY(&y->held))) {
+        packet_leaves(p, y);
+        return;
+    }
+    STAILQ_INSERT_TAIL(&y->held, p, node);
+    y->held_bulk += p->body_len;
+}
+
+/* It was taken: what waited for that goes. */
+static void way_arrived(struct way *y, const struct packet *p)
+{
+    struct packet *next;
+
+    y->in_flight -= p->body_len;
+    while ((next = STAILQ_FIRST(&y->held)) &&
+           !(next->body_len && y->in_flight >= y->conn->w->k.window_bytes)) {
+        STAILQ_REMOVE_HEAD(&y->held, node);
+        y->held_bulk -= next->body_len;
+        packet_leaves(next, y);
+    }
 }
 
 /* Ids and cursors make these safe to repeat. A Lease is never said twice by anybody. */
@@ -371,6 +409,10 @@ int link_send(struct link *l, peer_id peer, const struct msg *m)
     (void)peer;
     if (l->host->dying)
         return -1;
+    /* Only real ends do without room; the modelled client has little to say. */
+    if (l->conn && l->host->kind == HOST_NODE && m->body.len &&
+        l->conn->way[UP].held_bulk > 4 * (size_t)w->k.window_bytes)
+        return -1;
     if (l->conn) {
         packet_go(packet_new(w, m), l->conn, UP);
         packet_twice(w, UP, l->conn, m);
@@ -404,6 +446,25 @@ void link_free(struct link *l)
 
 /* ---- faults ---- */
 
+/* Bulk dies with its connection, the rest is for the next one. */
+static void held_stay(struct link *l, struct way *y)
+{
+    struct packet *p;
+
+    while ((p = STAILQ_FIRST(&y->held))) {
+        STAILQ_REMOVE_HEAD(&y->held, node);
+        y->held_bulk -= p->body_len;
+        if (p->body_len) {
+            free(p);
+            continue;
+        }
+        struct waiting *x = xcalloc(1, sizeof(*x));
+        x->packet = p;
+        STAILQ_INSERT_TAIL(&l->waiting, x, node);
+        l->n_waiting++;
+    }
+}
+
 /* Breaks under the end's feet: it connects again by itself and knows nothing of it. */
 static void conn_break(struct conn *c)
 {
@@ -414,6 +475,7 @@ static void conn_break(struct conn *c)
         c->way[dir].ends_ns =
             MIN(c->way[dir].ends_ns, w->now_ns + between(w, 0, 20 * NS_PER_MS));
     l->conn = NULL;
+    held_stay(l, &c->way[UP]);
     /* What is on its way down still comes until then: the link stays known to it. */
     event_post(w, &l->connect, between(w, 20 * NS_PER_MS, 2 * NS_PER_S));
     if (chance(w, 500))

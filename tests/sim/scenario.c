@@ -33,6 +33,7 @@ static void draw_knobs(struct world *w)
     k->backlog_bytes = chance(w, 700) ? 64 * MIB : (uint64_t)between(w, 64, 8192);
     k->queue_scale = chance(w, 700) ? 1 : (uint32_t)between(w, 100, 20000);
     k->credit_bytes = chance(w, 500) ? 1024 * KIB : (uint32_t)between(w, 1, 4096);
+    k->window_bytes = chance(w, 500) ? 256 * KIB : (uint32_t)between(w, 1, 2048);
     k->faults_ns = between(w, 5, 40) * NS_PER_S;
     k->fault_gap_ns = mostly_short(w, 300 * NS_PER_MS, 10 * NS_PER_S);
     k->dup_per_mille = chance(w, 500) ? 0 : (uint32_t)between(w, 1, 100);

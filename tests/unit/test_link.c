@@ -1,5 +1,6 @@
 /* A link: a connection is told of before the first message that comes in on it; who comes
- * when all places are taken gets in once somebody has left. */
+ * when all places are taken gets in once somebody has left; bulk in flight is bounded,
+ * and a Beat waits behind no more than that (R10). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -229,11 +230,175 @@ static void test_a_connection_is_told_of_before_its_first_message(void **state)
     with_ipc(round_trips);
 }
 
+/* ---- bulk ---- */
+
+enum { BULK = 100 * KIB, WINDOW = 256 * KIB };
+
+struct pair {
+    char dir[32], endpoint[80];
+    struct link_ctx *ctx;
+    struct side side[2]; /* router, dealer */
+    peer_id id[2];       /* of the other side */
+    unsigned bulk_seen[2],
+        beat_after[2]; /* by who got it: the Beat came behind so many */
+    bool beat_seen[2], in_order;
+};
+static struct pair *pair;
+
+static void taken_in(int at, peer_id peer, const struct msg *m)
+{
+    pair->id[at] = peer;
+    pair->side[at].messages++;
+    if (m->type == MSG_BEAT) {
+        pair->beat_seen[at] = true;
+        pair->beat_after[at] = pair->bulk_seen[at];
+    } else if (m->type == MSG_ANSWER) {
+        pair->in_order =
+            pair->in_order && m->answer.id == pair->bulk_seen[at] && m->body.len == BULK;
+        pair->bulk_seen[at]++;
+    }
+}
+
+static void router_takes(void *arg, peer_id peer, const struct msg *m)
+{
+    (void)arg;
+    taken_in(0, peer, m);
+}
+
+static void dealer_takes(void *arg, peer_id peer, const struct msg *m)
+{
+    (void)arg;
+    taken_in(1, peer, m);
+}
+
+/* Both know each other; nothing else has been said. */
+static void pair_up(struct pair *p)
+{
+    static const struct link_events events[] = {
+        { .message = router_takes, .garbage = garbage },
+        { .message = dealer_takes, .garbage = garbage, .connected = connected }
+    };
+    struct err err = { 0 };
+    struct msg hello = { .type = MSG_CREDIT };
+
+    *p = (struct pair){ .dir = "/tmp/tidemill-link.XXXXXX", .in_order = true };
+    pair = p;
+    assert_non_null(mkdtemp(p->dir));
+    snprintf(p->endpoint, sizeof(p->endpoint), "ipc://%s/s", p->dir);
+    p->ctx = link_ctx_new(1);
+    p->side[0] = side_new();
+    p->side[1] = side_new();
+    assert_int_equal(link_listen(p->ctx, p->side[0].loop, p->endpoint, 100,
+                                 WIRE_WORKER_FRAME_MAX, &events[0], &p->side[0],
+                                 &p->side[0].link, &err),
+                     0);
+    assert_int_equal(link_connect(p->ctx, p->side[1].loop, p->endpoint,
+                                  WIRE_WORKER_FRAME_MAX, &events[1], &p->side[1],
+                                  &p->side[1].link, &err),
+                     0);
+    while (!p->side[1].connected)
+        loop_once(p->side[1].loop, true);
+    assert_int_equal(link_send(p->side[1].link, 0, &hello), 0);
+    while (!p->side[0].messages)
+        loop_once(p->side[0].loop, true);
+}
+
+static void pair_end(struct pair *p)
+{
+    for (int i = 0; i < 2; i++) {
+        link_free(p->side[i].link);
+        loop_free(p->side[i].loop);
+    }
+    link_ctx_free(p->ctx);
+    rmdir(p->dir);
+}
+
+static int say_bulk(struct pair *p, int from, uint32_t number)
+{
+    static const uint8_t bytes[BULK];
+    struct msg m = { .type = MSG_ANSWER, .body = span_of(bytes, sizeof(bytes)) };
+
+    m.answer.id = number;
+    return link_send(p->side[from].link, p->id[from], &m);
+}
+
+/* Whichever side sends: while the other does not read, no more than the window is given
+ * to the library, what waits here is bounded too, and a Beat is the next to go. */
+static void test_bulk_waits_here_and_beats_do_not(void **state)
+{
+    (void)state;
+    for (int from = 0; from < 2; from++) {
+        struct pair p;
+        struct msg beat = { .type = MSG_BEAT };
+        uint32_t n = 0, in_flight = WINDOW / BULK + 1; /* the last may overdraw */
+        pair_up(&p);
+        struct link *link = p.side[from].link;
+        while (say_bulk(&p, from, n) == 0) {
+            n++;
+            for (int i = 0; i < 10; i++)
+                loop_once(p.side[from].loop, false);
+        }
+        assert_int_equal(link_queued_bytes(link, p.id[from]) / BULK, n - in_flight);
+        assert_true(link_queued_bytes(link, p.id[from]) <= 8 * MIB);
+        assert_int_equal(link_send(link, p.id[from], &beat), 0);
+        while (p.bulk_seen[!from] < n) {
+            loop_once(p.side[!from].loop, false);
+            loop_once(p.side[from].loop, false);
+        }
+        assert_true(p.beat_seen[!from]);
+        assert_true(p.beat_after[!from] <= in_flight);
+        assert_true(p.in_order);
+        assert_int_equal(link_queued_bytes(link, p.id[from]), 0);
+        pair_end(&p);
+    }
+}
+
+/* Bulk of the old connection dies with it, what is small does not; the new connection
+ * begins with a whole window, whatever the old one had in flight. */
+static void test_a_new_connection_has_a_new_window(void **state)
+{
+    struct pair p;
+    struct msg small = { .type = MSG_CREDIT };
+    struct err err = { 0 };
+    static const struct link_events events = { .message = router_takes,
+                                               .garbage = garbage };
+
+    (void)state;
+    pair_up(&p);
+    struct link *dealer = p.side[1].link;
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_equal(say_bulk(&p, 1, 1000 + i), 0);
+    assert_true(link_queued_bytes(dealer, 0) > 0);
+    assert_int_equal(link_send(dealer, 0, &small), 0);
+    link_free(p.side[0].link); /* it has taken nothing */
+    p.side[0].messages = 0;
+    p.bulk_seen[0] = 0;
+    assert_int_equal(link_listen(p.ctx, p.side[0].loop, p.endpoint, 100,
+                                 WIRE_WORKER_FRAME_MAX, &events, &p.side[0],
+                                 &p.side[0].link, &err),
+                     0);
+    while (p.side[1].connected < 2)
+        loop_once(p.side[1].loop, true);
+    assert_int_equal(link_queued_bytes(dealer, 0), 0);
+    while (!p.side[0].messages)
+        loop_once(p.side[0].loop, true);
+    assert_int_equal(p.bulk_seen[0], 0);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(say_bulk(&p, 1, i), 0);
+    assert_int_equal(link_queued_bytes(dealer, 0), 0);
+    while (p.bulk_seen[0] < 3)
+        loop_once(p.side[0].loop, true);
+    assert_true(p.in_order);
+    pair_end(&p);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_connection_is_told_of_before_its_first_message),
         cmocka_unit_test(test_who_comes_when_all_places_are_taken_gets_in_later),
+        cmocka_unit_test(test_bulk_waits_here_and_beats_do_not),
+        cmocka_unit_test(test_a_new_connection_has_a_new_window),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,6 +78,7 @@ static const struct msg samples[] = {
     { .type = MSG_REVOKE, .revoke = { 1, 2 } },
     { .type = MSG_CREDIT, .credit = { 1, 2 } },
     { .type = MSG_PAUSE, .pause = { 1, true, 2 } },
+    { .type = MSG_TAKEN, .taken = { 1ull << 40 } },
 };
 
 /* Decoded and encoded again, every message gives the same bytes. */
