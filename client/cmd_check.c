@@ -20,8 +20,8 @@ struct lines {
     int algo; /* of GNU lines; -1 = by their length */
     struct buf line;
     struct manifest_entry entry; /* the last one, */
-    char *abs;                   /* the absolute path of what it names, */
     bool possible;               /* and whether it can be a task */
+    size_t cwd_len;              /* with the slash behind it */
     uint64_t bad;
 };
 
@@ -43,35 +43,30 @@ struct check {
 /* One line without its end; of one that is too long there is one byte too many. */
 static bool read_line(FILE *file, struct buf *line)
 {
+    uint8_t *to;
     int c;
 
     buf_clear(line);
+    to = buf_reserve(line, MANIFEST_LINE_MAX + 1);
     while ((c = getc_unlocked(file)) != EOF && c != '\n')
         if (line->len <= MANIFEST_LINE_MAX)
-            buf_add_u8(line, (uint8_t)c);
+            to[line->len++] = (uint8_t)c;
     if (line->len && line->data[line->len - 1] == '\r')
         line->len--;
     return c != EOF || line->len;
 }
 
-static void entry_drop(struct lines *l)
-{
-    buf_fini(&l->entry.name);
-    free(l->abs);
-    l->abs = NULL;
-}
-
 static bool next_entry(struct lines *l)
 {
-    entry_drop(l);
+    buf_fini(&l->entry.name);
     while (read_line(l->file, &l->line)) {
         if (l->line.len == 0 || l->line.data[0] == '#')
             continue;
         l->entry = (struct manifest_entry){ .name = BUF_INIT };
         if (l->line.len <= MANIFEST_LINE_MAX &&
             manifest_parse(buf_span(&l->line), l->algo, &l->entry) == 0) {
-            l->abs = walk_absolute(buf_str(&l->entry.name));
-            l->possible = strlen(l->abs) < PATH_MAX;
+            const char *name = buf_str(&l->entry.name);
+            l->possible = (name[0] == '/' ? 0 : l->cwd_len) + strlen(name) < PATH_MAX;
             return true;
         }
         buf_fini(&l->entry.name);
@@ -85,7 +80,7 @@ static void lines_fini(struct lines *l)
     if (l->file)
         fclose(l->file);
     buf_fini(&l->line);
-    entry_drop(l);
+    buf_fini(&l->entry.name);
 }
 
 /* Copies all of it; its digest is what makes "the same command again". */
@@ -196,7 +191,8 @@ static int add_entries(void *arg)
 
     rewind(l->file);
     while (next_entry(l)) {
-        struct tm_input in = { .path = l->abs, .shown = buf_str(&l->entry.name) };
+        AUTO_FREE char *abs = walk_absolute(buf_str(&l->entry.name));
+        struct tm_input in = { .path = abs, .shown = buf_str(&l->entry.name) };
         if (!l->possible)
             run_refuse(&c->run, in.shown, strerror(ENAMETOOLONG));
         else if (run_add(&c->run, &in) != 0)
@@ -262,10 +258,11 @@ static int check(struct check *c, struct err *err)
 
 int check_run(const struct check_options *o)
 {
-    struct check c = { .o = o,
-                       .added.algo = o->algo,
-                       .expected.algo = o->algo,
-                       .quiet = cli_common_now()->quiet };
+    AUTO_FREE char *cwd = walk_absolute(".");
+    struct lines lines = { .algo = o->algo, .cwd_len = strlen(cwd) - 1 };
+    struct check c = {
+        .o = o, .added = lines, .expected = lines, .quiet = cli_common_now()->quiet
+    };
     struct err err = { 0 };
 
     crypto_init();
