@@ -12,7 +12,7 @@ enum { IDENTITIES_MAX = 64, IDENTITY_FILE_MAX = MIB };
 struct options {
     struct common common;
     struct opt_list identities;
-    const char *out, *output, *files_from;
+    const char *out, *output, *files_from, *sync;
     bool recursive, force, null_ended;
 };
 
@@ -28,6 +28,8 @@ static const struct opt table[] = {
       "the output of the only input" },
     { "force", 0, OPT_FLAG, OFF(force), NULL, NULL, 0, 0, NULL,
       "replace outputs that exist" },
+    { "sync", 0, OPT_CHOICE, OFF(sync), "HOW", "full", 0, 0, "full|none",
+      "none: outputs are not brought to disk, a power loss may take them" },
     { "files-from", 0, OPT_STR, OFF(files_from), "FILE", NULL, 0, 0, NULL,
       "also the files listed here; - is standard input" },
     { "null", '0', OPT_FLAG, OFF(null_ended), NULL, NULL, 0, 0, NULL,
@@ -99,7 +101,8 @@ static int decrypt(const struct options *o, const struct keys *k,
                                 .n_recipients = k->n,
                                 .sink = TM_SINK_FILE,
                                 .out_algos = TM_BIT(TM_SHA256),
-                                .force = o->force };
+                                .force = o->force,
+                                .no_sync = strcmp(o->sync, "none") == 0 };
     struct outputs outputs = {
         .run = &run, .dir = o->out, .file = o->output, .force = o->force
     };

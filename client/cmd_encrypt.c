@@ -11,7 +11,7 @@ enum { RECIPIENTS_MAX = 64, RECIPIENTS_FILE_MAX = MIB };
 struct options {
     struct common common;
     struct opt_list recipients, recipient_files;
-    const char *out, *output, *files_from;
+    const char *out, *output, *files_from, *sync;
     bool recursive, armor, force, null_ended;
 };
 
@@ -30,6 +30,8 @@ static const struct opt table[] = {
     { "armor", 0, OPT_FLAG, OFF(armor), NULL, NULL, 0, 0, NULL, "write text (PEM)" },
     { "force", 0, OPT_FLAG, OFF(force), NULL, NULL, 0, 0, NULL,
       "replace outputs that exist" },
+    { "sync", 0, OPT_CHOICE, OFF(sync), "HOW", "full", 0, 0, "full|none",
+      "none: outputs are not brought to disk, a power loss may take them" },
     { "files-from", 0, OPT_STR, OFF(files_from), "FILE", NULL, 0, 0, NULL,
       "also the files listed here; - is standard input" },
     { "null", '0', OPT_FLAG, OFF(null_ended), NULL, NULL, 0, 0, NULL,
@@ -123,7 +125,8 @@ static int encrypt(const struct options *o, const struct recipients *r,
                                 .algos = TM_BIT(TM_SHA256),
                                 .out_algos = TM_BIT(TM_SHA256),
                                 .armor = o->armor,
-                                .force = o->force };
+                                .force = o->force,
+                                .no_sync = strcmp(o->sync, "none") == 0 };
     struct outputs outputs = {
         .run = &run,
         .dir = o->out,

@@ -14,7 +14,7 @@
 struct options {
     struct common common;
     struct opt_list lists, recipients;
-    const char *out, *hash, *ca_file;
+    const char *out, *hash, *ca_file, *sync;
     int64_t timeout_ns, connect_timeout_ns, stall_ns, max_size, per_host;
     double rate;
     bool force;
@@ -46,6 +46,8 @@ static const struct opt table[] = {
       "trust these certificates instead of the system's" },
     { "force", 0, OPT_FLAG, OFF(force), NULL, NULL, 0, 0, NULL,
       "replace files that exist" },
+    { "sync", 0, OPT_CHOICE, OFF(sync), "HOW", "full", 0, 0, "full|none",
+      "none: outputs are not brought to disk, a power loss may take them" },
     { 0 },
 };
 
@@ -189,7 +191,8 @@ static int spec_of(const struct options *o, struct tm_job_spec *ret, struct err 
         .source = TM_SOURCE_URL,
         .sink = o->out || !o->hash ? TM_SINK_FILE : TM_SINK_NONE,
         .algos = algos,
-        .force = o->force || !o->out, /* without: a file of ours */
+        .force = o->force || !o->out,                       /* without: a file of ours, */
+        .no_sync = strcmp(o->sync, "none") == 0 || !o->out, /* and for a moment only */
         .connect_timeout_ns = o->connect_timeout_ns,
         .stall_timeout_ns = o->stall_ns,
         .transfer_timeout_ns = o->timeout_ns,

@@ -132,6 +132,22 @@ PY
     [ "$(age -d -i id out/x.age)" = 1 ]
 }
 
+@test "--sync none: outputs are not synced; without it they are" {
+    TIDEMILL_FAILPOINTS=list tidemill-worker | grep -q files_sync_before ||
+        skip "a build without failpoints"
+    tidemill key identity id2 >r2
+    mkdir -p in none full back
+    for i in $(seq 20); do echo "$i" >"in/$i"; done
+    export TIDEMILL_FAILPOINTS=files_sync_before=delay:1,dirs_sync_before=delay:1
+    TIDEMILL_FAILPOINTS_DIR=$T/none tidemill encrypt --sync none --recursive -R r2 -o safe in
+    [ -z "$(ls -A none)" ]
+    TIDEMILL_FAILPOINTS_DIR=$T/none tidemill decrypt --sync none --recursive -i id2 -o back safe/in
+    [ -z "$(ls -A none)" ]
+    diff -r in back/in
+    TIDEMILL_FAILPOINTS_DIR=$T/full tidemill encrypt --recursive -R r2 -o safe2 in
+    [ -e full/files_sync_before ] && [ -e full/dirs_sync_before ]
+}
+
 @test "a full disk is said, and nothing half-written stays" {
     [ "$(id -u)" -eq 0 ] || skip "needs root for a small file system"
     mkdir small

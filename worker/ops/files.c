@@ -391,6 +391,7 @@ static void neighbours_end(const struct files_roots *roots, struct neighbours *l
         return;
     for (const char *c = root ? real + strlen(root->dir) : ""; *c; c++)
         levels += *c == '/' && c[1];
+    FAILPOINT("dirs_sync_before");
     if (dirs_sync(roots->durable, last->dir, levels) < 0)
         for (size_t i = last->first; i < end; i++)
             if (!items[i].err.code)
