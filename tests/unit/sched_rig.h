@@ -13,8 +13,8 @@
 #include "coordinator/sched.h"
 #include "proto/pack.h"
 
-enum { CLIENT = 1, WORKER = 2 }; /* peers */
-enum { INPUT_BYTES = 4 };
+enum { CLIENT = 1, WORKER = 2, OTHER = 3 }; /* peers; OTHER: another worker */
+enum { INPUT_BYTES = 4, LENS_MOST = 32 };
 
 struct rig {
     struct sched *sched;
@@ -32,6 +32,15 @@ static inline struct fx_group *begin(struct rig *r)
     sched_turn_begin(r->sched, r->now_ns += NS_PER_MS, 0, g);
     sched_set_backlog(r->sched, r->backlog, r->full);
     sched_set_room(r->sched, r->free_bytes ? r->free_bytes : UINT64_MAX);
+    return g;
+}
+
+/* One turn in which nobody says anything. */
+static inline struct fx_group *turn(struct rig *r)
+{
+    struct fx_group *g = begin(r);
+
+    sched_turn_end(r->sched);
     return g;
 }
 
@@ -68,32 +77,65 @@ static inline const struct fx *find(const struct fx_group *g, enum fx_type fx_ty
     return NULL;
 }
 
+/* The first message of the type to peer, 0 = to anybody. */
+static inline const struct msg *sent_to(const struct fx_group *g, peer_id peer,
+                                        enum msg_type type)
+{
+    const struct fx *fx;
+
+    STAILQ_FOREACH (fx, &g->list, node)
+        if ((fx->type == FX_SEND || fx->type == FX_SEND_NOW) &&
+            (!peer || fx->send.peer == peer) && fx->send.msg.type == type)
+            return &fx->send.msg;
+    return NULL;
+}
+
+static inline const struct msg *sent(const struct fx_group *g, enum msg_type type)
+{
+    return sent_to(g, 0, type);
+}
+
 static inline void say_and_commit(struct rig *r, peer_id peer, const struct msg *m)
 {
     fx_group_free(commit(r, say(r, peer, m)));
 }
 
-static inline void hello(struct rig *r, peer_id peer)
+static inline struct msg hello_of(peer_id peer, const char *name, uint8_t nonce)
 {
     struct msg m = { .type = MSG_HELLO };
 
-    m.hello = (struct msg_hello){ .role = peer == WORKER ? ROLE_WORKER : ROLE_CLIENT,
+    m.hello = (struct msg_hello){ .role = peer == CLIENT ? ROLE_CLIENT : ROLE_WORKER,
                                   .version_min = WIRE_VERSION,
                                   .version_max = WIRE_VERSION,
-                                  .name = SPAN_LIT("x"),
+                                  .name = span_str(name),
+                                  .nonce = { nonce },
                                   .cpu_slots = 1 };
+    return m;
+}
+
+static inline void hello(struct rig *r, peer_id peer)
+{
+    struct msg m = hello_of(peer, peer == OTHER ? "y" : "x", peer == OTHER ? 9 : 0);
     say_and_commit(r, peer, &m);
 }
 
-static inline void submit(struct rig *r)
+/* The packed spec of the jobs that are submitted. */
+static inline struct span map_spec(void)
 {
+    static struct buf packed;
     struct job_spec spec = { .command = SPAN_LIT("map") };
-    struct msg m = { .type = MSG_SUBMIT };
-    AUTO_BUF packed = BUF_INIT;
 
-    spec_pack(&packed, &spec);
-    m.submit = (struct msg_submit){ .key = { 1 }, .spec = buf_span(&packed) };
-    say_and_commit(r, CLIENT, &m);
+    if (!packed.len)
+        spec_pack(&packed, &spec);
+    return buf_span(&packed);
+}
+
+static inline struct fx_group *say_submit(struct rig *r, uint8_t key)
+{
+    struct msg m = { .type = MSG_SUBMIT };
+
+    m.submit = (struct msg_submit){ .key = { key }, .spec = map_spec() };
+    return say(r, CLIENT, &m);
 }
 
 static inline void rig_init(struct rig *r)
@@ -108,20 +150,36 @@ static inline void rig_init(struct rig *r)
     r->now_ns = NS_PER_S;
     sched_loaded(r->sched, 1);
     hello(r, CLIENT);
-    submit(r);
+    fx_group_free(commit(r, say_submit(r, 1)));
+}
+
+static inline void digest_of(const uint32_t *lens, uint32_t n, struct span body,
+                             uint8_t ret[CHECKSUM_BYTES])
+{
+    /* lens: little-endian, as on the wire */
+    struct span parts[] = { span_of(lens, n * sizeof(*lens)), body };
+    checksum(parts, ARRAY_LEN(parts), ret);
+}
+
+/* A chunk of so many inputs of len bytes each. */
+static inline struct fx_group *say_inputs_of(struct rig *r, uint64_t job, uint32_t seq,
+                                             uint32_t n, uint32_t len, struct span body)
+{
+    struct msg m = { .type = MSG_CHUNK, .body = body };
+    uint32_t lens[LENS_MOST];
+
+    for (uint32_t i = 0; i < n; i++)
+        lens[i] = len;
+    m.chunk = (struct msg_chunk){ .job = job, .seq = seq, .n = n, .lens = lens };
+    digest_of(lens, n, body, m.chunk.digest);
+    return say(r, CLIENT, &m);
 }
 
 /* A chunk of job 1 whose one input is the body; n 0: of none. */
 static inline struct fx_group *say_inputs(struct rig *r, uint32_t seq, uint32_t n,
                                           struct span body)
 {
-    uint32_t lens[] = { (uint32_t)body.len }; /* little-endian, as on the wire */
-    struct msg m = { .type = MSG_CHUNK, .body = body };
-    struct span parts[] = { span_of(lens, n * sizeof(*lens)), body };
-
-    m.chunk = (struct msg_chunk){ .job = 1, .seq = seq, .n = n, .lens = lens };
-    checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
-    return say(r, CLIENT, &m);
+    return say_inputs_of(r, 1, seq, n, (uint32_t)body.len, body);
 }
 
 static inline struct fx_group *say_chunk(struct rig *r, uint32_t seq, uint8_t fill)
@@ -142,23 +200,31 @@ static inline void expect_answer(struct fx_group *g, uint32_t code)
     fx_group_free(g);
 }
 
-/* The worker does the one task of the chunk. */
+/* A worker has done the one task of a chunk, whose only input is the body. */
+static inline struct msg done_of(uint32_t chunk, const uint32_t *task, struct span body)
+{
+    static const uint32_t no_value = 0;
+    static const uint8_t ok = TASK_OK;
+    struct msg m = { .type = MSG_DONE };
+
+    m.done = (struct msg_done){ .lease = (1ull << 32) + 1 + chunk,
+                                .job = 1,
+                                .chunk = chunk,
+                                .epoch = { 1, { 1 } },
+                                .batch = { 1, task, &ok, &no_value },
+                                .last = true };
+    digest_of(&(uint32_t){ (uint32_t)body.len }, 1, body, m.done.digest);
+    return m;
+}
+
+/* The worker does the one task of say_chunk(r, 0, fill). */
 static inline void do_task(struct rig *r, uint8_t fill)
 {
-    static const uint32_t task = 0, len = 0;
-    static const uint8_t status = TASK_OK;
+    static const uint32_t task = 0;
     uint8_t body[INPUT_BYTES];
-    struct msg m = { .type = MSG_DONE };
-    struct span parts[] = { span_of(&(uint32_t){ INPUT_BYTES }, 4),
-                            span_of(body, sizeof(body)) };
 
     memset(body, fill, sizeof(body));
-    m.done = (struct msg_done){ .lease = (1ull << 32) + 1,
-                                .job = 1,
-                                .epoch = { 1, { 1 } },
-                                .batch = { 1, &task, &status, &len },
-                                .last = true };
-    checksum(parts, ARRAY_LEN(parts), m.done.digest);
+    struct msg m = done_of(0, &task, span_of(body, sizeof(body)));
     say_and_commit(r, WORKER, &m);
 }
 

@@ -7,20 +7,10 @@ enum { JOBS = 12, PAGES_MOST = 5 };
  * rig's. */
 static void ended_job(struct rig *r, uint8_t i)
 {
-    struct job_spec spec = { .command = SPAN_LIT("map") };
-    uint32_t lens[] = { INPUT_BYTES };
-    struct msg submit = { .type = MSG_SUBMIT }, cancel = { .type = MSG_CANCEL };
-    struct msg chunk = { .type = MSG_CHUNK, .body = SPAN_LIT("abcd") };
-    struct span parts[] = { span_of(lens, sizeof(lens)), chunk.body };
-    AUTO_BUF packed = BUF_INIT;
+    struct msg cancel = { .type = MSG_CANCEL, .cancel.job = i };
 
-    spec_pack(&packed, &spec);
-    submit.submit = (struct msg_submit){ .key = { i }, .spec = buf_span(&packed) };
-    say_and_commit(r, CLIENT, &submit);
-    chunk.chunk = (struct msg_chunk){ .job = i, .n = 1, .lens = lens };
-    checksum(parts, ARRAY_LEN(parts), chunk.chunk.digest);
-    say_and_commit(r, CLIENT, &chunk);
-    cancel.cancel.job = i;
+    fx_group_free(commit(r, say_submit(r, i)));
+    fx_group_free(commit(r, say_inputs_of(r, i, 0, 1, INPUT_BYTES, SPAN_LIT("abcd"))));
     say_and_commit(r, CLIENT, &cancel);
 }
 

@@ -1,21 +1,6 @@
 /* How leases end: by progress that stops, and by another node that was faster. */
 #include "sched_rig.h"
 
-enum { OTHER = 3 }; /* another worker's peer */
-enum { INPUTS = 1 };
-
-static const struct msg *sent_to(const struct fx_group *g, peer_id peer,
-                                 enum msg_type type)
-{
-    const struct fx *fx;
-
-    STAILQ_FOREACH (fx, &g->list, node)
-        if ((fx->type == FX_SEND || fx->type == FX_SEND_NOW) && fx->send.peer == peer &&
-            fx->send.msg.type == type)
-            return &fx->send.msg;
-    return NULL;
-}
-
 /* Seconds go by in which both nodes beat; says whether `peer` was sent a message. */
 static const struct msg *wait_for(struct rig *r, int seconds, peer_id peer,
                                   enum msg_type type, const uint64_t *progressing,
@@ -39,72 +24,38 @@ static const struct msg *wait_for(struct rig *r, int seconds, peer_id peer,
     return NULL;
 }
 
-static void hello_other(struct rig *r)
-{
-    struct msg m = { .type = MSG_HELLO };
-
-    m.hello = (struct msg_hello){ .role = ROLE_WORKER,
-                                  .version_min = WIRE_VERSION,
-                                  .version_max = WIRE_VERSION,
-                                  .name = SPAN_LIT("y"),
-                                  .nonce = { 9 },
-                                  .cpu_slots = 1 };
-    say_and_commit(r, OTHER, &m);
-}
-
-static void digest_of(const uint32_t *lens, struct span body, uint8_t *out)
-{
-    struct span parts[] = { span_of(lens, INPUTS * sizeof(*lens)), body };
-    checksum(parts, ARRAY_LEN(parts), out);
-}
-
-static const uint32_t lens[INPUTS] = { 4 };
-
 /* One chunk of one task; the lease that the one worker got. */
 static uint64_t lease_of_one(struct rig *r)
 {
-    struct msg m = { .type = MSG_CHUNK, .body = SPAN_LIT("abcd") };
-    const struct msg *lease;
-    uint64_t id = 0;
-
     hello(r, WORKER);
-    m.chunk = (struct msg_chunk){ .job = 1, .n = INPUTS, .lens = lens };
-    digest_of(lens, m.body, m.chunk.digest);
-    struct fx_group *g = commit(r, say(r, CLIENT, &m));
-    lease = sent_to(g, WORKER, MSG_LEASE);
+    struct fx_group *g = commit(r, say_inputs(r, 0, 1, SPAN_LIT("abcd")));
+    const struct msg *lease = sent_to(g, WORKER, MSG_LEASE);
     assert_non_null(lease);
-    id = lease->lease.lease;
+    uint64_t id = lease->lease.lease;
     fx_group_free(g);
     return id;
 }
 
-/* The value is that of the last of the tasks. */
 static struct fx_group *done_value(struct rig *r, peer_id peer, uint64_t lease,
-                                   const uint32_t *tasks, uint32_t n, uint8_t status,
-                                   const struct task_value *value)
+                                   uint8_t status, const struct task_value *value)
 {
-    uint32_t value_lens[INPUTS] = { 0 };
-    uint8_t statuses[INPUTS];
+    static const uint32_t task = 0;
     AUTO_BUF packed = BUF_INIT;
-    struct msg m = { .type = MSG_DONE };
+    struct msg m = done_of(0, &task, SPAN_LIT("abcd"));
 
     if (value)
         value_pack(&packed, value);
+    uint32_t len = (uint32_t)packed.len;
     m.body = buf_span(&packed);
-    value_lens[n - 1] = (uint32_t)packed.len;
-    memset(statuses, status, sizeof(statuses));
-    m.done = (struct msg_done){ .lease = lease,
-                                .job = 1,
-                                .epoch = { 1, { 1 } },
-                                .batch = { n, tasks, statuses, value_lens } };
-    digest_of(lens, SPAN_LIT("abcd"), m.done.digest);
+    m.done.lease = lease;
+    m.done.last = false;
+    m.done.batch = (struct task_batch){ 1, &task, &status, &len };
     return say(r, peer, &m);
 }
 
-static struct fx_group *done(struct rig *r, peer_id peer, uint64_t lease,
-                             const uint32_t *tasks, uint32_t n, uint8_t status)
+static struct fx_group *done(struct rig *r, peer_id peer, uint64_t lease, uint8_t status)
 {
-    return done_value(r, peer, lease, tasks, n, status, NULL);
+    return done_value(r, peer, lease, status, NULL);
 }
 
 /* A node that beats but does not get on loses the lease; one that does keeps it. */
@@ -149,7 +100,6 @@ static void a_task_comes_when_its_server_may_be_asked(void **state)
         uint32_t asked_s;
         int seconds;
     } t[] = { { 5, 5 }, { 1, 1 }, { 0, 1 }, { 7200, 3600 } };
-    static const uint32_t task = 0;
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(t); i++) {
@@ -158,8 +108,7 @@ static void a_task_comes_when_its_server_may_be_asked(void **state)
         uint64_t lease = lease_of_one(&r);
         for (int again = 0; again < 3; again++) { /* of a job without retries */
             struct task_value v = { .retry_after_s = t[i].asked_s };
-            struct fx_group *g =
-                done_value(&r, WORKER, lease, &task, 1, TASK_NOT_YET, &v);
+            struct fx_group *g = done_value(&r, WORKER, lease, TASK_NOT_YET, &v);
             assert_null(find(g, FX_BATCH, 0));
             assert_null(sent_to(g, WORKER, MSG_LEASE));
             assert_int_equal(sent_to(g, WORKER, MSG_COMMITTED)->committed.n_lost, 1);
@@ -174,7 +123,7 @@ static void a_task_comes_when_its_server_may_be_asked(void **state)
             lease = sent_to(g, WORKER, MSG_LEASE)->lease.lease;
             fx_group_free(g);
         }
-        struct fx_group *g = done(&r, WORKER, lease, &task, 1, TASK_OK);
+        struct fx_group *g = done(&r, WORKER, lease, TASK_OK);
         assert_int_equal(*(const uint32_t *)find(g, FX_BATCH, 0)->batch.attempts->data,
                          1);
         fx_group_free(g);
@@ -186,14 +135,13 @@ static void a_task_comes_when_its_server_may_be_asked(void **state)
  * other's is lost, and the slow one is told to stop. */
 static void an_idle_node_runs_a_straggler(void **state)
 {
-    static const uint32_t all[] = { 0 };
     struct rig r = { 0 };
     struct fx_group *g = NULL;
 
     (void)state;
     rig_init(&r);
     uint64_t first = lease_of_one(&r);
-    hello_other(&r);
+    hello(&r, OTHER);
     const struct msg *lease = wait_for(&r, 5, OTHER, MSG_LEASE, &first, &g);
     assert_non_null(lease);
     uint64_t second = lease->lease.lease;
@@ -201,10 +149,10 @@ static void an_idle_node_runs_a_straggler(void **state)
     fx_group_free(g);
 
     /* A failure of the second does not count while the first is still on it. */
-    g = done(&r, OTHER, second, all, 1, TASK_FAILED);
+    g = done(&r, OTHER, second, TASK_FAILED);
     assert_int_equal(sent_to(g, OTHER, MSG_COMMITTED)->committed.n_won, 0);
     fx_group_free(g);
-    g = done(&r, WORKER, first, all, 1, TASK_OK);
+    g = done(&r, WORKER, first, TASK_OK);
     assert_int_equal(sent_to(g, WORKER, MSG_COMMITTED)->committed.n_won, 1);
     fx_group_free(g);
     sched_free(r.sched);
@@ -212,23 +160,22 @@ static void an_idle_node_runs_a_straggler(void **state)
 
 static void the_faster_one_wins_and_the_other_stops(void **state)
 {
-    static const uint32_t all[] = { 0 };
     struct rig r = { 0 };
     struct fx_group *g = NULL;
 
     (void)state;
     rig_init(&r);
     uint64_t first = lease_of_one(&r);
-    hello_other(&r);
+    hello(&r, OTHER);
     const struct msg *lease = wait_for(&r, 5, OTHER, MSG_LEASE, &first, &g);
     assert_non_null(lease);
     uint64_t second = lease->lease.lease;
     fx_group_free(g);
-    g = done(&r, OTHER, second, all, 1, TASK_OK);
+    g = done(&r, OTHER, second, TASK_OK);
     assert_int_equal(sent_to(g, OTHER, MSG_COMMITTED)->committed.n_won, 1);
     assert_int_equal(sent_to(g, WORKER, MSG_REVOKE)->revoke.lease, first);
     fx_group_free(g);
-    g = done(&r, WORKER, first, all, 1, TASK_OK); /* it was on its way */
+    g = done(&r, WORKER, first, TASK_OK); /* it was on its way */
     const struct msg *answer = sent_to(g, WORKER, MSG_COMMITTED);
     assert_int_equal(answer->committed.n_won, 0);
     assert_int_equal(answer->committed.n_lost, 1);
@@ -240,7 +187,6 @@ static void the_faster_one_wins_and_the_other_stops(void **state)
  * cancelled, whoever was sent the spec in this session is told, and nobody else. */
 static void a_worker_hears_that_a_job_has_ended(void **state)
 {
-    static const uint32_t all[] = { 0 };
     const struct msg seal = { .type = MSG_SEAL, .seal = { 1, 1, 1 } };
     const struct msg cancel = { .type = MSG_CANCEL, .cancel.job = 1 };
 
@@ -249,12 +195,12 @@ static void a_worker_hears_that_a_job_has_ended(void **state)
         struct rig r = { 0 };
         rig_init(&r);
         uint64_t lease = lease_of_one(&r);
-        hello_other(&r);
+        hello(&r, OTHER);
         struct fx_group *g = say(&r, CLIENT, cancelled ? &cancel : &seal);
         if (!cancelled) {
             assert_null(sent_to(g, WORKER, MSG_REVOKE));
             fx_group_free(g);
-            g = done(&r, WORKER, lease, all, 1, TASK_OK);
+            g = done(&r, WORKER, lease, TASK_OK);
         }
         const struct fx *last = NULL, *fx;
         STAILQ_FOREACH (fx, &g->list, node)
@@ -272,46 +218,21 @@ static void a_worker_hears_that_a_job_has_ended(void **state)
 
 enum { CHUNK_TASKS = 24 };
 
-static void submit_chunk(struct rig *r, uint32_t seq)
-{
-    uint32_t one_byte[CHUNK_TASKS];
-    struct msg m = { .type = MSG_CHUNK, .body = SPAN_LIT("aaaaaaaaaaaaaaaaaaaaaaaa") };
-    struct span parts[] = { span_of(one_byte, sizeof(one_byte)), m.body };
-
-    for (int i = 0; i < CHUNK_TASKS; i++)
-        one_byte[i] = 1;
-    m.chunk =
-        (struct msg_chunk){ .job = 1, .seq = seq, .n = CHUNK_TASKS, .lens = one_byte };
-    checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
-    say_and_commit(r, CLIENT, &m);
-}
-
 /* Tasks of the first lease of a worker that comes when so many chunks wait. */
 static uint32_t first_shard(uint32_t chunks)
 {
+    struct msg m = hello_of(WORKER, "x", 0);
     struct rig r = { 0 };
-    struct msg m = { .type = MSG_HELLO };
-    uint32_t n = 0;
 
     rig_init(&r);
     for (uint32_t seq = 0; seq < chunks; seq++)
-        submit_chunk(&r, seq);
-    m.hello = (struct msg_hello){ .role = ROLE_WORKER,
-                                  .version_min = WIRE_VERSION,
-                                  .version_max = WIRE_VERSION,
-                                  .name = SPAN_LIT("x"),
-                                  .cpu_slots = 1 };
-    struct fx_group *hello = say(&r, WORKER, &m);
-    struct fx_group *after = begin(&r);
-    sched_committed(r.sched, hello);
-    sched_turn_end(r.sched);
-    const struct msg *lease = sent_to(hello, WORKER, MSG_LEASE);
-    if (!lease)
-        lease = sent_to(after, WORKER, MSG_LEASE);
+        fx_group_free(commit(&r, say_inputs_of(&r, 1, seq, CHUNK_TASKS, 1,
+                                               SPAN_LIT("aaaaaaaaaaaaaaaaaaaaaaaa"))));
+    struct fx_group *g = say(&r, WORKER, &m);
+    const struct msg *lease = sent_to(g, WORKER, MSG_LEASE);
     assert_non_null(lease);
-    n = lease->lease.n_lens;
-    fx_group_free(hello);
-    fx_group_free(after);
+    uint32_t n = lease->lease.n_lens;
+    fx_group_free(g);
     sched_free(r.sched);
     return n;
 }
@@ -328,7 +249,6 @@ static void shards_shrink_at_the_end_of_what_waits(void **state)
 /* R12: what others do to its mills does not count against a task, but not for ever. */
 static void a_task_whose_mills_are_always_killed_is_given_up(void **state)
 {
-    static const uint32_t task = 0;
     struct rig r = { 0 };
     unsigned losses = 0;
     bool won = false;
@@ -337,7 +257,7 @@ static void a_task_whose_mills_are_always_killed_is_given_up(void **state)
     rig_init(&r);
     uint64_t lease = lease_of_one(&r);
     while (!won && losses < 1000) {
-        struct fx_group *g = done(&r, WORKER, lease, &task, 1, TASK_LOST);
+        struct fx_group *g = done(&r, WORKER, lease, TASK_LOST);
         const struct msg *again = sent_to(g, WORKER, MSG_LEASE);
         won = sent_to(g, WORKER, MSG_COMMITTED)->committed.n_won == 1;
         assert_int_equal(again != NULL, !won);

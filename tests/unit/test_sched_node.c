@@ -11,14 +11,12 @@ static const struct epoch earlier = { 1, { 1 } };
 static void rig_restart(struct rig *r, uint32_t recorded)
 {
     struct sched_config config = { .epoch = { 2, { 2 } } };
-    struct job_spec spec = { .command = SPAN_LIT("map") };
     struct chunk_row chunk = { .job = 1, .n = 4 };
-    AUTO_BUF packed = BUF_INIT;
+    struct job_row job = {
+        .id = 1, .key = { 1 }, .spec = map_spec(), .state = JOB_SEALED
+    };
 
     crypto_init();
-    spec_pack(&packed, &spec);
-    struct job_row job = { .id = 1, .key = { 1 }, .spec = buf_span(&packed) };
-    job.state = JOB_SEALED;
     memcpy(chunk.digest, digest0, sizeof(digest0));
     *r = (struct rig){ .sched = sched_new(&config), .now_ns = NS_PER_S };
     sched_load_job(r->sched, &job);
@@ -29,17 +27,11 @@ static void rig_restart(struct rig *r, uint32_t recorded)
 static struct fx_group *hello_as(struct rig *r, const char *name, uint8_t nonce,
                                  const struct held_lease *held)
 {
-    struct msg m = { .type = MSG_HELLO };
+    struct msg m = hello_of(WORKER, name, nonce);
 
-    m.hello = (struct msg_hello){ .role = ROLE_WORKER,
-                                  .version_min = WIRE_VERSION,
-                                  .version_max = WIRE_VERSION,
-                                  .epoch = earlier,
-                                  .name = span_str(name),
-                                  .nonce = { nonce },
-                                  .cpu_slots = 1,
-                                  .held = held,
-                                  .n_held = held ? 1 : 0 };
+    m.hello.epoch = earlier;
+    m.hello.held = held;
+    m.hello.n_held = held ? 1 : 0;
     return say(r, WORKER, &m);
 }
 
@@ -60,24 +52,8 @@ static void answer_chunk(struct fx_group *g, const char recorded[4])
 /* Another process that calls itself x. */
 static struct fx_group *hello_other(struct rig *r, uint8_t nonce)
 {
-    struct msg m = { .type = MSG_HELLO };
-
-    m.hello = (struct msg_hello){ .role = ROLE_WORKER,
-                                  .version_min = WIRE_VERSION,
-                                  .version_max = WIRE_VERSION,
-                                  .name = SPAN_LIT("x"),
-                                  .nonce = { nonce },
-                                  .cpu_slots = 1 };
-    return say(r, WORKER + 1, &m);
-}
-
-static const struct msg *sent(const struct fx_group *g, enum msg_type type)
-{
-    const struct fx *fx = find(g, FX_SEND_NOW, type);
-
-    if (!fx)
-        fx = find(g, FX_SEND, type);
-    return fx ? &fx->send.msg : NULL;
+    struct msg m = hello_of(OTHER, "x", nonce);
+    return say(r, OTHER, &m);
 }
 
 static struct fx_group *done(struct rig *r, uint64_t lease, const uint32_t *tasks,
@@ -162,8 +138,7 @@ static void leasing_waits_for_the_nodes_of_before(void **state)
         struct fx *read = (struct fx *)find(g, FX_READ_CHUNK, 0);
         if (!read) { /* it is read as the turn goes on */
             fx_group_free(commit(&r, g));
-            g = begin(&r);
-            sched_turn_end(r.sched);
+            g = turn(&r);
         }
         answer_chunk(g, "\0\0\0");
         struct fx_group *after = commit(&r, g);
@@ -171,8 +146,7 @@ static void leasing_waits_for_the_nodes_of_before(void **state)
         fx_group_free(after);
         for (int i = 0; i < 3 && !back; i++) {
             r.now_ns += NS_PER_S;
-            g = begin(&r);
-            sched_turn_end(r.sched);
+            g = turn(&r);
             if (i == 2)
                 assert_true(sched_next_ns(r.sched) > r.now_ns);
             back |= sent(g, MSG_LEASE) ? 2 : 0;
@@ -223,25 +197,16 @@ static void a_new_process_is_told_to_publish(void **state)
  * one to its Published, which may have been lost with the connection. */
 static void a_process_that_comes_back_is_told_to_publish(void **state)
 {
-    static const uint32_t task = 0, len = 0;
-    static const uint8_t status = TASK_OK;
-    struct msg done = { .type = MSG_DONE };
-    uint32_t lens[] = { INPUT_BYTES };
-    uint8_t body[INPUT_BYTES] = { 7, 7, 7, 7 };
-    struct span parts[] = { span_of(lens, sizeof(lens)), span_of(body, sizeof(body)) };
+    static const uint32_t task = 0;
+    struct span body = SPAN_LIT("\7\7\7\7");
+    struct msg done = done_of(0, &task, body);
     struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);
     hello(&r, WORKER);
     fx_group_free(commit(&r, say_chunk(&r, 0, 7)));
-    done.done = (struct msg_done){ .lease = (1ull << 32) + 1,
-                                   .job = 1,
-                                   .epoch = { 1, { 1 } },
-                                   .batch = { 1, &task, &status, &len },
-                                   .last = true,
-                                   .files = true };
-    checksum(parts, ARRAY_LEN(parts), done.done.digest);
+    done.done.files = true;
     struct fx_group *after = commit(&r, say(&r, WORKER, &done));
     assert_null(sent(after, MSG_LEASE)); /* Committed says it */
     fx_group_free(after);
@@ -250,8 +215,8 @@ static void a_process_that_comes_back_is_told_to_publish(void **state)
     assert_non_null(fx);
     fx->read_chunk.ret = (struct chunk_row){ .job = 1, .n = 1 };
     memcpy(fx->read_chunk.ret.digest, done.done.digest, WIRE_DIGEST_BYTES);
-    fx->read_chunk.ret.lens = blob_new(parts[0]);
-    fx->read_chunk.ret.body = blob_new(parts[1]);
+    fx->read_chunk.ret.lens = blob_new(span_of(&(uint32_t){ INPUT_BYTES }, 4));
+    fx->read_chunk.ret.body = blob_new(body);
     fx->read_chunk.ret_recorded = blob_new(span_of(&(uint8_t){ 1 }, 1));
     after = commit(&r, g);
     const struct msg *m = sent(after, MSG_LEASE);

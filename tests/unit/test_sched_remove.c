@@ -57,15 +57,12 @@ static void only_an_ended_job_is_removed(void **state)
 /* R16: neither at once nor after a restart is the key a new job's. */
 static void the_key_of_a_removed_job_stays(void **state)
 {
-    struct job_spec spec = { .command = SPAN_LIT("map") };
-    struct msg again = { .type = MSG_SUBMIT, .submit = { .key = { 1 } } };
+    struct msg again = { .type = MSG_SUBMIT,
+                         .submit = { .key = { 1 }, .spec = map_spec() } };
     struct sched_config config = { .epoch = { 2, { 1 } } };
-    AUTO_BUF packed = BUF_INIT;
     struct rig r = { 0 };
 
     (void)state;
-    spec_pack(&packed, &spec);
-    again.submit.spec = buf_span(&packed);
     rig_init(&r);
     end_job(&r);
     fx_group_free(commit(&r, say(&r, CLIENT, &removing)));
@@ -119,8 +116,7 @@ static bool pass(struct rig *r, int seconds)
 
     for (int i = 0; i < seconds; i++) {
         r->now_ns += NS_PER_S;
-        struct fx_group *g = begin(r);
-        sched_turn_end(r->sched);
+        struct fx_group *g = turn(r);
         removed |= find(g, FX_REMOVE, 0) != NULL;
         fx_group_free(commit(r, g));
     }

@@ -53,13 +53,11 @@ static void a_full_disk_closes_the_window(void **state)
     r.full = true;
     assert_int_equal(window(say_chunk(&r, 0, 1)), 0);
     assert_int_equal(window(say_chunk(&r, 1, 1)), 0);
-    struct fx_group *g = begin(&r);
-    sched_turn_end(r.sched);
+    struct fx_group *g = turn(&r);
     assert_null(find(g, FX_SEND, MSG_ACCEPTED));
     fx_group_free(g);
     r.full = false;
-    g = begin(&r);
-    sched_turn_end(r.sched);
+    g = turn(&r);
     assert_int_equal(window(g), 4 * MIB);
     sched_free(r.sched);
 }
@@ -69,17 +67,12 @@ static void a_full_disk_closes_the_window(void **state)
 static void a_disk_has_two_marks(void **state)
 {
     enum { RESERVE = 8 * MIB };
-    struct job_spec spec = { .command = SPAN_LIT("map") };
-    struct msg other = { .type = MSG_SUBMIT, .submit = { .key = { 2 } } };
     struct rig r = { .reserve_bytes = RESERVE };
-    AUTO_BUF packed = BUF_INIT;
 
     (void)state;
-    spec_pack(&packed, &spec);
-    other.submit.spec = buf_span(&packed);
     rig_init(&r);
     r.free_bytes = 2 * RESERVE - 1;
-    struct fx_group *g = say(&r, CLIENT, &other);
+    struct fx_group *g = say_submit(&r, 2);
     assert_null(find(g, FX_JOB, 0));
     assert_int_equal(find(g, FX_SEND_NOW, MSG_ERROR)->send.msg.error.code, 1);
     fx_group_free(g);
@@ -88,18 +81,15 @@ static void a_disk_has_two_marks(void **state)
     fx_group_free(commit(&r, g));
     r.free_bytes = RESERVE - 1;
     hello(&r, WORKER);
-    g = begin(&r);
-    sched_turn_end(r.sched);
+    g = turn(&r);
     assert_null(find(g, FX_SEND_NOW, MSG_LEASE));
     fx_group_free(g);
     r.free_bytes = RESERVE;
-    g = begin(&r);
-    sched_turn_end(r.sched);
+    g = turn(&r);
     assert_non_null(find(g, FX_SEND_NOW, MSG_LEASE));
     fx_group_free(g);
     r.free_bytes = 2 * RESERVE + VALUE_MAX_BYTES; /* what is out may still be recorded */
-    g = begin(&r);
-    sched_turn_end(r.sched);
+    g = turn(&r);
     assert_int_equal(window(g), 4 * MIB);
     sched_free(r.sched);
 }
@@ -120,24 +110,6 @@ static void a_cancelled_job_says_so(void **state)
     sched_free(r.sched);
 }
 
-/* The worker does task i, which is all of chunk i, its input empty. */
-static struct fx_group *say_done(struct rig *r, uint32_t i)
-{
-    static const uint32_t len = 0;
-    static const uint8_t status = TASK_OK;
-    struct msg m = { .type = MSG_DONE };
-    struct span parts[] = { span_of(&len, sizeof(len)), SPAN_NONE };
-
-    m.done = (struct msg_done){ .lease = (1ull << 32) + 1 + i,
-                                .job = 1,
-                                .chunk = i,
-                                .epoch = { 1, { 1 } },
-                                .batch = { 1, &i, &status, &len },
-                                .last = true };
-    checksum(parts, ARRAY_LEN(parts), m.done.digest);
-    return say(r, WORKER, &m);
-}
-
 /* P4: what is kept in memory of chunks has a limit, however small their inputs are; the
  * others are read back from the disk when it is their turn. */
 static void small_inputs_count_too(void **state)
@@ -152,7 +124,8 @@ static void small_inputs_count_too(void **state)
     hello(&r, WORKER);
     bool read = false;
     for (uint32_t task = 0; task < CHUNKS && !read; task++) {
-        struct fx_group *g = say_done(&r, task);
+        struct msg done = done_of(task, &task, SPAN_NONE); /* all of its chunk */
+        struct fx_group *g = say(&r, WORKER, &done);
         read = find(g, FX_READ_CHUNK, 0) != NULL;
         fx_group_free(read ? g : commit(&r, g));
     }
@@ -163,15 +136,12 @@ static void small_inputs_count_too(void **state)
 /* Task numbers have 32 bits on the wire. */
 static void a_job_has_a_largest_number_of_tasks(void **state)
 {
-    struct job_spec spec = { .command = SPAN_LIT("map") };
     struct sched_config config = { .epoch = { 2, { 1 } } };
     struct rig r = { .sched = sched_new(&config), .now_ns = NS_PER_S };
-    AUTO_BUF packed = BUF_INIT;
+    struct job_row job = { .id = 1, .key = { 1 }, .spec = map_spec() };
 
     (void)state;
     crypto_init();
-    spec_pack(&packed, &spec);
-    struct job_row job = { .id = 1, .key = { 1 }, .spec = buf_span(&packed) };
     struct chunk_row most = { .job = 1, .n = UINT32_MAX - 1 };
     sched_load_job(r.sched, &job);
     sched_load_chunk(r.sched, &most, most.n);
@@ -281,26 +251,22 @@ static void many_jobs_do_not_open_more_than_the_window(void **state)
     enum { JOBS = 100, WINDOW = 4 };
     struct sched_config config = { .epoch = { 2, { 1 } },
                                    .open_bytes = WINDOW * WIRE_CHUNK_BYTES_MAX };
-    struct job_spec spec = { .command = SPAN_LIT("map") };
     struct rig r = { .sched = sched_new(&config), .now_ns = NS_PER_S };
-    AUTO_BUF packed = BUF_INIT;
     const struct fx *fx;
     unsigned reads = 0;
 
     (void)state;
     crypto_init();
-    spec_pack(&packed, &spec);
     for (uint8_t i = 1; i <= JOBS; i++) {
         struct job_row job = {
-            .id = i, .key = { i }, .spec = buf_span(&packed), .state = JOB_SEALED
+            .id = i, .key = { i }, .spec = map_spec(), .state = JOB_SEALED
         };
         struct chunk_row chunk = { .job = i, .n = WIRE_CHUNK_TASKS_MAX };
         sched_load_job(r.sched, &job);
         sched_load_chunk(r.sched, &chunk, 0);
     }
     sched_loaded(r.sched, 1);
-    struct fx_group *g = begin(&r);
-    sched_turn_end(r.sched);
+    struct fx_group *g = turn(&r);
     STAILQ_FOREACH (fx, &g->list, node)
         reads += fx->type == FX_READ_CHUNK;
     assert_true(reads >= WINDOW);
