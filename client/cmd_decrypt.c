@@ -92,6 +92,7 @@ static int decrypt(const struct options *o, const struct keys *k,
                    const struct cli_args *call)
 {
     struct run run = { 0 };
+    uint32_t algos = o->common.json ? TM_BIT(TM_SHA256) : 0; /* nothing else shows them */
     struct tm_open_options open = { .identity = k->text.data,
                                     .identity_len = k->text.len };
     struct tm_job_spec spec = { .command = "decrypt",
@@ -100,7 +101,7 @@ static int decrypt(const struct options *o, const struct keys *k,
                                 .recipients = (const char *const *)k->recipients,
                                 .n_recipients = k->n,
                                 .sink = TM_SINK_FILE,
-                                .out_algos = TM_BIT(TM_SHA256),
+                                .out_algos = algos,
                                 .force = o->force,
                                 .no_sync = strcmp(o->sync, "none") == 0 };
     struct outputs outputs = {

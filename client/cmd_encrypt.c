@@ -116,14 +116,15 @@ static int encrypt(const struct options *o, const struct recipients *r,
 {
     struct run run = { 0 };
     struct tm_open_options open = { 0 };
+    uint32_t algos = o->common.json ? TM_BIT(TM_SHA256) : 0; /* nothing else shows them */
     struct tm_job_spec spec = { .command = "encrypt",
                                 .source = TM_SOURCE_PATH,
                                 .transform = TM_TRANSFORM_ENCRYPT,
                                 .recipients = (const char *const *)r->list,
                                 .n_recipients = r->n,
                                 .sink = TM_SINK_FILE,
-                                .algos = TM_BIT(TM_SHA256),
-                                .out_algos = TM_BIT(TM_SHA256),
+                                .algos = algos,
+                                .out_algos = algos,
                                 .armor = o->armor,
                                 .force = o->force,
                                 .no_sync = strcmp(o->sync, "none") == 0 };

@@ -57,6 +57,26 @@ teardown() { common_teardown; }
     done
 }
 
+@test "digests of both sides with --json, and none that nobody asked for" {
+    printf plain >f
+    use_coordinator
+    start_coordinator
+    start_worker --identity id
+    tidemill encrypt --json -r "$R" f >made
+    tidemill decrypt --json -i id --output back f.age >opened
+    tidemill encrypt -d -r "$R" --output g.age f
+    tidemill wait j3
+    tidemill results --json j3 >later
+    python3 - <<'PY'
+import hashlib, json
+def row(name): return json.loads(open(name).read())
+def of(path): return {"sha256": hashlib.sha256(open(path, "rb").read()).hexdigest()}
+assert row("made")["digests"] == of("f") and row("made")["output_digests"] == of("f.age")
+assert row("opened")["digests"] == {} and row("opened")["output_digests"] == of("f")
+assert row("later")["digests"] == {} and "output_digests" not in row("later")
+PY
+}
+
 @test "several recipients: each of them opens it" {
     tidemill key identity id2 >r2
     echo text >f
