@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <unistd.h>
 
+#include "worker/ops/task.h"
+
 enum { STREAM_READ = 256 * KIB };
 
 static int write_out(struct buf *out, struct err *err)
@@ -49,7 +51,7 @@ static ssize_t read_in(uint8_t *to, struct err *err)
 
 int stream_encrypt(const struct span *recipients, size_t n, bool armor, struct err *err)
 {
-    AUTO_FREE uint8_t *in = xmalloc(STREAM_READ);
+    AUTO_FREE uint8_t *in = task_pages(STREAM_READ);
     AUTO_BUF out = BUF_INIT;
     struct age_enc *e = NULL;
     ssize_t got = -1;
@@ -68,7 +70,7 @@ int stream_encrypt(const struct span *recipients, size_t n, bool armor, struct e
 
 int stream_decrypt(const struct age_identities *ids, struct err *err)
 {
-    AUTO_FREE uint8_t *in = xmalloc(STREAM_READ);
+    AUTO_FREE uint8_t *in = task_pages(STREAM_READ);
     AUTO_BUF out = BUF_INIT;
     struct age_dec *d = age_dec_new(ids);
     ssize_t got;

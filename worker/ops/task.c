@@ -40,6 +40,15 @@ static int fail(struct run *r, enum task_status status)
     return -1;
 }
 
+uint8_t *task_pages(size_t len)
+{
+    enum { PAGE = 4 * KIB };
+    void *at = aligned_alloc(PAGE, (len + PAGE - 1) / PAGE * PAGE);
+
+    CHECK(at);
+    return at;
+}
+
 static enum task_status of_errno(int error)
 {
     switch (error) {
@@ -193,7 +202,7 @@ static int pass_fd(struct run *r, int fd, bool steady)
     off_t at = 0;
 
     if (!tools.read)
-        tools.read = xmalloc(READ_BYTES);
+        tools.read = task_pages(READ_BYTES);
     if (fstat(fd, &before) < 0)
         goto failed;
     if (before.st_size > READ_BYTES)
