@@ -45,7 +45,7 @@ struct mill_shm {
 };
 
 enum mill_request { MILL_SPEC = 1, MILL_RUN };
-enum mill_body { MILL_BODY_NONE, MILL_BODY_BYTES, MILL_BODY_FD };
+enum mill_body { MILL_BODY_NONE, MILL_BODY_BYTES, MILL_BODY_FD, MILL_BODY_PART };
 
 /* Followed by the packed spec. Replaces what was in the slot. */
 struct mill_spec_head {

@@ -14,6 +14,7 @@
 
 #include "base/failpoint.h"
 #include "worker/millshm.h"
+#include "worker/ops/part.h"
 
 struct mill_spec {
     struct buf packed;    /* owned; spec borrows from it */
@@ -185,10 +186,16 @@ static enum task_status run_task(struct millwork *m, const struct job *job,
         .spec = &spec->spec,
         .in = &in,
         .attempt = { head->epoch, head->lease, job->run.tasks[index] },
-        .has_body = head->body != MILL_BODY_NONE,
+        .has_body = head->body == MILL_BODY_BYTES || head->body == MILL_BODY_FD,
         .body = span_of(job->run.body, head->body_len),
         .body_fd = job->body_fd,
     };
+    struct part part;
+    if (head->body == MILL_BODY_PART) {
+        CHECK(head->body_len == sizeof(part));
+        memcpy(&part, job->run.body, sizeof(part));
+        work.part = &part;
+    }
     enum task_status status = m->fn(&m->env, &work, &m->mem, &value);
     return pack(m, status, &value);
 }

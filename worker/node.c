@@ -6,6 +6,7 @@
 #include "base/crypto.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "worker/split.h"
 
 enum {
     BEAT_DEFAULT_MS = 2000,
@@ -26,8 +27,8 @@ static void lease_ended(struct node_lease *l)
     lease_unref(l);
 }
 
-/* False: no mill takes it now. */
-static bool start_cpu(struct node_lease *l)
+/* Its tasks that are not run as parts. False: no mill takes them now. */
+static bool start_whole(struct node_lease *l)
 {
     struct procpool_run run = { .id = l->id,
                                 .spec_id = l->job->id,
@@ -37,15 +38,25 @@ static bool start_cpu(struct node_lease *l)
                                 .tasks = l->tasks,
                                 .lens = l->lens,
                                 .inputs = span_of(l->body, l->offsets[l->n]),
+                                .skip = l->split,
                                 .task_timeout_ns = l->task_timeout_ns,
                                 .body_fd = -1 };
 
-    if (procpool_submit(l->node->pool, &run) == 0)
+    if (l->n_split == l->n || procpool_submit(l->node->pool, &run) == 0)
         return true;
     if (errno == EAGAIN)
         return false;
     for (uint32_t i = 0; i < l->n; i++)
-        batch_error(l, i, TASK_FAILED, "too large for a mill");
+        if (!l->split || !l->split[i])
+            batch_error(l, i, TASK_FAILED, "too large for a mill");
+    return true;
+}
+
+static bool start_cpu(struct node_lease *l)
+{
+    if (!start_whole(l))
+        return false;
+    split_start(l);
     return true;
 }
 
@@ -110,6 +121,7 @@ static void on_lease(struct node *n, const struct msg *m)
     }
     FAILPOINT("lease_taken");
     l = lease_new(n, j, m);
+    split_mark(l);
     lease_note(l);
     litter_flush(n->litter);
     TAILQ_INSERT_TAIL(&n->waiting, l, wait_node);
@@ -127,11 +139,14 @@ static void lease_revoke(struct node_lease *l)
     l->revoked = true;
     if (io)
         io_revoke(l);
-    if (!l->waiting) {
-        if (!io) /* its tasks may end at once, and the lease with the last of them */
-            procpool_cancel(l->node->pool, l->id);
-        return;
+    if (!l->waiting && !io) {
+        l->refs++; /* its tasks may end at once, and the lease with the last of them */
+        procpool_cancel(l->node->pool, l->id);
+        split_revoke(l);
+        lease_unref(l);
     }
+    if (!l->waiting)
+        return;
     TAILQ_REMOVE(&l->node->waiting, l, wait_node);
     l->waiting = false;
     l->left -= io ? l->n - l->io_next : l->n;
@@ -158,7 +173,7 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
     struct node *n = arg;
     struct node_lease *l;
 
-    if (io_result(n, run, status, value))
+    if (split_result(n, run, status, value) || io_result(n, run, status, value))
         return;
     l = lease_find(n, run);
     if (l && index < l->n)
@@ -192,6 +207,7 @@ static void on_room(void *arg)
 
     io_room(n);
     node_start_waiting(n);
+    split_room(n);
 }
 
 static const struct procpool_events pool_events = { on_result, on_run_end, on_room };
@@ -383,15 +399,18 @@ static const struct link_events link_events = { .message = on_message,
 /* ---- what goes on ---- */
 
 struct moving {
+    struct node *node;
     uint64_t *leases;
     uint32_t n;
 };
 
-static void moving_add(void *arg, uint64_t lease)
+/* run: a lease, or a run that has one. */
+static void moving_add(void *arg, uint64_t run)
 {
     struct moving *m = arg;
+    uint64_t lease = run < FIRST_IO_RUN ? run : split_lease(m->node, run);
 
-    if (m->n < WIRE_LIST_MAX && lease < FIRST_IO_RUN)
+    if (m->n < WIRE_LIST_MAX && lease)
         m->leases[m->n++] = lease;
 }
 
@@ -403,7 +422,9 @@ static void moving_all(struct node *n, struct moving *m)
     struct batch *b;
 
     m->leases = xcalloc(WIRE_LIST_MAX, sizeof(*m->leases));
+    m->node = n;
     procpool_each_moving(n->pool, moving_add, m);
+    split_each_waiting(n, moving_add, m);
     for (l = n->leases; l; l = l->hh.next)
         if (l->waiting || l->job->spec.source == SOURCE_URL)
             moving_add(m, l->id);
@@ -416,7 +437,7 @@ static void on_beat(void *arg)
 {
     struct node *n = arg;
     struct msg m = { .type = MSG_BEAT };
-    struct moving moving = { NULL, 0 };
+    struct moving moving = { NULL, NULL, 0 };
 
     if (n->stopping) {
         node_leave(n);
@@ -475,6 +496,7 @@ int node_new(struct loop *loop, const struct node_config *config, struct node **
     TAILQ_INIT(&n->waiting);
     TAILQ_INIT(&n->batches);
     TAILQ_INIT(&n->mill_waiting);
+    TAILQ_INIT(&n->splits);
     crypto_random(n->nonce, sizeof(n->nonce));
     while (config->roots[n_roots])
         n_roots++;
@@ -555,6 +577,7 @@ void node_free(struct node *n)
     n->left = true;
     procpool_free(n->pool);
     n->pool = NULL; /* coroutines find it gone */
+    split_free_all(n);
     io_free(n);
     threadpool_free(n->threads); /* what it has begun is finished, then told */
     keep = n->roots && batch_discard_all(n);

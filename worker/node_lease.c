@@ -27,6 +27,7 @@ void lease_unref(struct node_lease *l)
     free(l->tasks);
     free(l->ranges);
     free(l->batched);
+    free(l->split);
     free(l->body);
     free(l);
 }

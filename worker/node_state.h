@@ -3,6 +3,7 @@
  *   node_batch.c  results on their way: batches, Done, Committed, files, Published
  *   node_lease.c  leases, and the jobs they are of
  *   node_journal.c  which temporaries there may be, for after a kill
+ *   split.c       tasks whose file is shared by several mills
  *   node_io.c     tasks that fetch: a coroutine each; node_hosts.c: what a server bears
  */
 #ifndef WORKER_NODE_STATE_H
@@ -22,7 +23,7 @@ enum {
     BATCH_VALUE_BYTES = 200 * KIB, /* then it is sent */
     BODY_IN_MEMORY = 64 * KIB,     /* a fetched body; longer ones are spooled */
 };
-/* Runs of one fetched body each are numbered above all leases. */
+/* Runs of one fetched body, or of a part of a task, are numbered above all leases. */
 #define FIRST_IO_RUN (1ull << 63)
 /* Results of slow tasks do not wait longer than this for company. */
 #define BATCH_NS (100 * NS_PER_MS)
@@ -53,6 +54,8 @@ struct node_lease {
     int64_t task_timeout_ns;
     uint32_t *tasks, *lens, *offsets;
     bool *batched; /* by index: its result is in a batch */
+    bool *split;   /* by index: it is run as parts; NULL = none is */
+    uint32_t n_split;
     uint8_t *body;
     uint32_t refs;         /* itself while it is under way, and its batches */
     bool waiting, revoked; /* waiting: in node->waiting */
@@ -88,6 +91,8 @@ struct batch {
 
 struct io_task;
 struct io_host;
+struct split;
+struct split_part;
 
 struct node {
     struct loop *loop;
@@ -119,6 +124,8 @@ struct node {
     struct io_host *hosts;
     struct io_task *mill_tasks; /* by run id: waiting for a mill */
     TAILQ_HEAD(, io_task) mill_waiting;
+    TAILQ_HEAD(, split) splits;     /* the oldest first */
+    struct split_part *split_parts; /* by run id */
     uint64_t next_run;
     uint32_t io_busy, unsaid; /* unsaid: batches that are */
     struct err failure;

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "worker/procpool_state.h"
+#include "worker/ops/part.h"
 
 int procpool_new(struct loop *loop, const struct procpool_config *config,
                  const struct procpool_events *ev, void *arg, struct procpool **ret_pool,
@@ -86,8 +87,16 @@ void procpool_forget_spec(struct procpool *pool, uint64_t spec_id)
         spec_free(pool, spec);
 }
 
+/* What follows the inputs in the record. */
+static struct span body_of(const struct procpool_run *from)
+{
+    if (from->part)
+        return span_of(from->part, sizeof(*from->part));
+    return from->has_body && from->body_fd < 0 ? from->body : SPAN_NONE;
+}
+
 static struct run *run_new(struct procpool *pool, const struct procpool_run *from,
-                           size_t bytes)
+                           struct span body, size_t bytes)
 {
     struct run *run = xcalloc(1, sizeof(*run));
     struct mill_run_head *head = xcalloc(1, bytes);
@@ -96,10 +105,11 @@ static struct run *run_new(struct procpool *pool, const struct procpool_run *fro
         .kind = MILL_RUN,
         .n = from->n,
         .inputs_len = (uint32_t)from->inputs.len,
-        .body = !from->has_body      ? MILL_BODY_NONE
+        .body = from->part           ? MILL_BODY_PART
+                : !from->has_body    ? MILL_BODY_NONE
                 : from->body_fd >= 0 ? MILL_BODY_FD
                                      : MILL_BODY_BYTES,
-        .body_len = from->has_body && from->body_fd < 0 ? (uint32_t)from->body.len : 0,
+        .body_len = (uint32_t)body.len,
         .epoch = from->epoch,
         .lease = from->lease,
     };
@@ -114,17 +124,22 @@ static struct run *run_new(struct procpool *pool, const struct procpool_run *fro
     memcpy(run->parts.tasks, from->tasks, from->n * sizeof(uint32_t));
     memcpy(run->parts.lens, from->lens, from->n * sizeof(uint32_t));
     memcpy(run->parts.inputs, from->inputs.data, from->inputs.len);
-    if (head->body_len)
-        memcpy(run->parts.body, from->body.data, head->body_len);
+    if (body.len)
+        memcpy(run->parts.body, body.data, body.len);
+    for (uint32_t i = 0; from->skip && i < from->n; i++)
+        if (from->skip[i]) {
+            run->parts.done_bits[i / 32] |= BIT(i % 32);
+            run->left--;
+        }
     HASH_ADD(hh, pool->runs, id, sizeof(run->id), run);
     return run;
 }
 
 int procpool_submit(struct procpool *pool, const struct procpool_run *from)
 {
-    size_t body = from->has_body && from->body_fd < 0 ? from->body.len : 0;
+    struct span body = body_of(from);
     size_t bytes = sizeof(struct mill_run_head) + (from->n + 31) / 32 * 4 + from->n * 8 +
-                   from->inputs.len + body;
+                   from->inputs.len + body.len;
     struct run *run;
 
     if (bytes > PROCPOOL_RING_BYTES / 2 - 64) {
@@ -136,7 +151,7 @@ int procpool_submit(struct procpool *pool, const struct procpool_run *from)
         errno = EAGAIN;
         return -1;
     }
-    run = run_new(pool, from, bytes);
+    run = run_new(pool, from, body, bytes);
     if (from->body_fd >= 0)
         run->body_fd = fcntl(from->body_fd, F_DUPFD_CLOEXEC, 0);
     if ((from->body_fd < 0 || run->body_fd >= 0) && run_place(pool, run))

@@ -15,6 +15,7 @@ enum {
 };
 
 struct procpool;
+struct part; /* ops/part.h */
 
 struct procpool_config {
     uint32_t procs;
@@ -46,15 +47,18 @@ void procpool_forget_spec(struct procpool *pool, uint64_t spec_id);
 struct procpool_run {
     uint64_t id; /* of the caller's choice, unique among those under way */
     uint64_t spec_id, epoch, lease;
-    uint32_t n;              /* tasks */
-    const uint32_t *tasks;   /* their numbers */
-    const uint32_t *lens;    /* of their packed inputs, */
-    struct span inputs;      /* which stand here one after another */
+    uint32_t n;            /* tasks */
+    const uint32_t *tasks; /* their numbers */
+    const uint32_t *lens;  /* of their packed inputs, */
+    struct span inputs;    /* which stand here one after another */
+    const bool *skip;      /* by index: not to be run; NULL = run all. One at least is */
     int64_t task_timeout_ns; /* 0 = none; a mill over it is killed, its task blamed */
     /* n = 1 only: a fetched body. body is copied; body_fd is dup'ed (-1 = none). */
     bool has_body;
     struct span body;
     int body_fd;
+    /* n = 1 only, without a body: a part of the task, copied; NULL = all of it. */
+    const struct part *part;
 };
 /* Copies the run to the mill with the least to do. -1 with EAGAIN when all are full (room
  * is called later), E2BIG when it can never fit. */

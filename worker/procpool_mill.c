@@ -93,6 +93,20 @@ static void blame(struct mill *m, struct run *run, uint32_t index,
     }
 }
 
+/* A part that was begun is never run again, be it that only its result is missing: its
+ * bytes may be others by now, and its key is the same (R19). */
+static void lose_part(struct mill *m, const struct millproc_end *end)
+{
+    uint32_t serial = (uint32_t)(atomic_load(&m->proc.shm->control.on) >> 32);
+    struct run *run = run_of_serial(m, serial);
+    char why[128];
+
+    if (!run || run->head->body != MILL_BODY_PART)
+        return;
+    snprintf(why, sizeof(why), "its process died: %s", end->text);
+    run_task_error(m->pool, run, 0, TASK_LOST, why);
+}
+
 static void on_death(void *arg, int events)
 {
     struct mill *m = arg;
@@ -112,6 +126,7 @@ static void on_death(void *arg, int events)
     run = blamed(m, &index);
     if (run)
         blame(m, run, index, &end);
+    lose_part(m, &end);
     while ((run = TAILQ_FIRST(&m->runs))) {
         run_leave(pool, run);
         TAILQ_INSERT_TAIL(&pool->homeless, run, run_node);

@@ -1,11 +1,8 @@
 #include "worker/ops/age.h"
 
 #include "base/crypto.h"
-#include "worker/ops/evp.h"
 
 enum {
-    NONCE = 16,
-    SEALED = AGE_CHUNK + EVP_AEAD_TAG,
     ARMOR_COLUMNS = 64,
     ARMOR_BYTES = 48,
     ARMOR_SPACE_MAX = KIB, /* white space before it, as age has it */
@@ -14,38 +11,11 @@ enum {
 static const char armor_begin[] = "-----BEGIN AGE ENCRYPTED FILE-----";
 static const char armor_end[] = "-----END AGE ENCRYPTED FILE-----";
 
-/* ---- the payload's key and nonces ---- */
-
-struct payload {
-    struct evp_aead *aead;
-    uint64_t chunk;
-};
-
-static void payload_key(struct payload *p, const uint8_t file_key[AGE_FILE_KEY],
-                        struct span nonce)
-{
-    uint8_t key[32];
-
-    crypto_hkdf_sha256(key, sizeof(key), span_of(file_key, AGE_FILE_KEY), nonce,
-                       SPAN_LIT("payload"));
-    p->aead = evp_aead_new();
-    evp_aead_key(p->aead, key);
-    crypto_zero(key, sizeof(key));
-}
-
-/* An 11-byte big-endian counter, then 1 for the last chunk. */
-static void chunk_nonce(const struct payload *p, bool last, uint8_t out[12])
-{
-    memset(out, 0, 12);
-    for (int i = 0; i < 8; i++)
-        out[10 - i] = (uint8_t)(p->chunk >> 8 * i);
-    out[11] = last;
-}
-
 /* ---- encrypting ---- */
 
 struct age_enc {
-    struct payload payload;
+    struct age_payload *payload;
+    uint64_t chunk;  /* the next one */
     struct buf hold; /* at most one chunk: whether it is the last is not known yet */
     bool armor;
     struct buf sealed; /* armor only: bytes that do not fill a line yet */
@@ -69,13 +39,10 @@ static void emit(struct age_enc *e, struct buf *out, bool end)
 static void seal(struct age_enc *e, struct span plain, bool last, struct buf *out)
 {
     struct buf *to = e->armor ? &e->sealed : out;
-    uint8_t nonce[12];
 
-    chunk_nonce(&e->payload, last, nonce);
-    evp_aead_seal(e->payload.aead, buf_reserve(to, plain.len + EVP_AEAD_TAG), plain.data,
-                  plain.len, nonce);
+    age_payload_seal(e->payload, e->chunk++, last, plain,
+                     buf_reserve(to, plain.len + EVP_AEAD_TAG));
     to->len += plain.len + EVP_AEAD_TAG;
-    e->payload.chunk++;
     if (e->armor)
         emit(e, out, last);
 }
@@ -85,16 +52,13 @@ int age_enc_new(const struct span *recipients, size_t n, bool armor, struct buf 
 {
     struct age_enc *e = xcalloc(1, sizeof(*e));
     struct buf *to = armor ? &e->sealed : out;
-    uint8_t file_key[AGE_FILE_KEY], nonce[NONCE];
+    uint8_t key[AGE_PAYLOAD_KEY];
     int rc;
 
     e->armor = armor;
-    crypto_random(file_key, sizeof(file_key));
-    crypto_random(nonce, sizeof(nonce));
-    rc = age_header_write(to, recipients, n, file_key, err);
+    rc = age_payload_begin(recipients, n, to, key, err);
     if (rc == 0) {
-        buf_add(to, nonce, sizeof(nonce));
-        payload_key(&e->payload, file_key, span_of(nonce, sizeof(nonce)));
+        e->payload = age_payload_new(key);
         if (armor) {
             buf_printf(out, "%s\n", armor_begin);
             emit(e, out, false);
@@ -103,7 +67,7 @@ int age_enc_new(const struct span *recipients, size_t n, bool armor, struct buf 
     } else {
         age_enc_free(e);
     }
-    crypto_zero(file_key, sizeof(file_key));
+    crypto_zero(key, sizeof(key));
     return rc;
 }
 
@@ -136,7 +100,7 @@ void age_enc_free(struct age_enc *e)
 {
     if (!e)
         return;
-    evp_aead_free(e->payload.aead);
+    age_payload_free(e->payload);
     if (e->hold.data)
         crypto_zero(e->hold.data, e->hold.cap);
     buf_fini(&e->hold);
@@ -154,8 +118,8 @@ struct age_dec {
     struct buf text;                     /* armor: what is not a whole line yet */
     struct buf hold;                     /* header, or at most one sealed chunk */
     size_t scanned, line_at, header_len; /* in the header; length 0: no end seen yet */
-    bool header_read;
-    struct payload payload;
+    struct age_payload *payload;         /* NULL: the header was not read yet */
+    uint64_t chunk;                      /* the next one */
 };
 
 struct age_dec *age_dec_new(const struct age_identities *ids)
@@ -169,7 +133,7 @@ void age_dec_free(struct age_dec *d)
 {
     if (!d)
         return;
-    evp_aead_free(d->payload.aead);
+    age_payload_free(d->payload);
     buf_fini(&d->text);
     buf_fini(&d->hold);
     free(d);
@@ -178,19 +142,11 @@ void age_dec_free(struct age_dec *d)
 static int open_chunk(struct age_dec *d, struct span sealed, bool last, struct buf *out,
                       struct err *err)
 {
-    uint8_t nonce[12];
-
-    if (sealed.len < EVP_AEAD_TAG ||
-        (last && sealed.len == EVP_AEAD_TAG && d->payload.chunk > 0))
-        return err_set(err, 1, "truncated age file");
-    chunk_nonce(&d->payload, last, nonce);
-    if (evp_aead_open(d->payload.aead, buf_reserve(out, sealed.len), sealed.data,
-                      sealed.len, nonce) < 0)
-        return err_set(err, 1,
-                       "damaged or truncated age file: chunk %llu is not authentic",
-                       (unsigned long long)d->payload.chunk);
+    if (age_payload_open(d->payload, d->chunk, last, sealed, buf_reserve(out, sealed.len),
+                         err) < 0)
+        return -1;
     out->len += sealed.len - EVP_AEAD_TAG;
-    d->payload.chunk++;
+    d->chunk++;
     return 0;
 }
 
@@ -207,34 +163,32 @@ static bool header_due(struct age_dec *d)
         d->line_at = d->scanned + 1;
     }
     if (d->header_len)
-        return d->hold.len >= d->header_len + NONCE;
+        return d->hold.len >= d->header_len + AGE_NONCE;
     return d->hold.len > AGE_HEADER_MAX || !age_header_begins(buf_span(&d->hold));
 }
 
 /* Reads the header from hold, and leaves what follows the nonce in *ret_rest. */
 static int header_take(struct age_dec *d, struct span *ret_rest, struct err *err)
 {
-    uint8_t file_key[AGE_FILE_KEY];
+    uint8_t key[AGE_PAYLOAD_KEY];
     size_t len = 0;
-    int rc = age_header_read(buf_span(&d->hold), d->ids, &len, file_key, err);
+    int rc = age_payload_find(buf_span(&d->hold), d->ids, &len, key, err);
 
-    if (rc == 1 && d->hold.len >= len + NONCE) {
-        payload_key(&d->payload, file_key, span_of(d->hold.data + len, NONCE));
-        d->header_read = true;
-        len += NONCE;
+    if (rc == 1) {
+        d->payload = age_payload_new(key);
         *ret_rest = span_of(d->hold.data + len, d->hold.len - len);
         rc = 0;
-    } else if (rc >= 0) {
+    } else if (rc == 0) {
         rc = err_set(err, 1, "truncated age file: it ends in its header");
     }
-    crypto_zero(file_key, sizeof(file_key));
+    crypto_zero(key, sizeof(key));
     return rc;
 }
 
 /* Bytes of the file itself, armor taken off. */
 static int feed(struct age_dec *d, struct span bytes, struct buf *out, struct err *err)
 {
-    if (!d->header_read) {
+    if (!d->payload) {
         struct span rest;
         buf_add_span(&d->hold, bytes);
         if (!header_due(d))
@@ -248,18 +202,18 @@ static int feed(struct age_dec *d, struct span bytes, struct buf *out, struct er
         return rc;
     }
     while (bytes.len) {
-        if (d->hold.len == SEALED) {
+        if (d->hold.len == AGE_SEALED) {
             if (open_chunk(d, buf_span(&d->hold), false, out, err) < 0)
                 return -1;
             buf_clear(&d->hold);
         }
-        if (d->hold.len == 0 && bytes.len > SEALED) {
-            if (open_chunk(d, span_of(bytes.data, SEALED), false, out, err) < 0)
+        if (d->hold.len == 0 && bytes.len > AGE_SEALED) {
+            if (open_chunk(d, span_of(bytes.data, AGE_SEALED), false, out, err) < 0)
                 return -1;
-            bytes = span_of(bytes.data + SEALED, bytes.len - SEALED);
+            bytes = span_of(bytes.data + AGE_SEALED, bytes.len - AGE_SEALED);
             continue;
         }
-        size_t n = MIN(bytes.len, SEALED - d->hold.len);
+        size_t n = MIN(bytes.len, AGE_SEALED - d->hold.len);
         buf_add(&d->hold, bytes.data, n);
         bytes = span_of(bytes.data + n, bytes.len - n);
     }
@@ -373,7 +327,7 @@ int age_dec_end(struct age_dec *d, struct buf *out, struct err *err)
     }
     struct span rest;
     /* Not whole or damaged: reading it says which. */
-    if (!d->header_read && header_take(d, &rest, err) < 0)
+    if (!d->payload && header_take(d, &rest, err) < 0)
         return -1;
     return open_chunk(d, buf_span(&d->hold), true, out, err);
 }

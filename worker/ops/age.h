@@ -4,9 +4,7 @@
 #ifndef WORKER_OPS_AGE_H
 #define WORKER_OPS_AGE_H
 
-#include "worker/ops/age_header.h"
-
-enum { AGE_CHUNK = 64 * KIB };
+#include "worker/ops/age_payload.h"
 
 struct age_enc;
 

@@ -279,6 +279,22 @@ int files_create(const struct files_roots *roots, struct span out,
     return 0;
 }
 
+int files_reopen(const struct files_roots *roots, struct span out,
+                 const struct files_attempt *attempt, int *ret_fd, struct err *err)
+{
+    struct place p;
+    int fd;
+
+    if (place_open(roots, out, attempt, false, &p, err) < 0)
+        return -1;
+    fd = openat(p.dir, p.temp, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    close(p.dir);
+    if (fd < 0)
+        return err_set(err, 1, "its temporary file is gone: %s", strerror(errno));
+    *ret_fd = fd;
+    return 0;
+}
+
 void files_discard(const struct files_roots *roots, struct span out,
                    const struct files_attempt *attempt)
 {

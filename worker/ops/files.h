@@ -36,6 +36,9 @@ int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
 int files_create(const struct files_roots *roots, struct span out,
                  const struct files_attempt *attempt, mode_t mode, bool force,
                  int *ret_fd, struct err *err);
+/* Opens an attempt's temporary once more, for writing. */
+int files_reopen(const struct files_roots *roots, struct span out,
+                 const struct files_attempt *attempt, int *ret_fd, struct err *err);
 /* Removes an attempt's temporary, if there is one. */
 void files_discard(const struct files_roots *roots, struct span out,
                    const struct files_attempt *attempt);

@@ -5,9 +5,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/crypto.h"
 #include "base/failpoint.h"
 #include "worker/ops/age.h"
 #include "worker/ops/hash.h"
+#include "worker/ops/part.h"
 
 /* One read: large enough for the disk, small enough for the second-level cache. */
 enum { READ_BYTES = 256 * KIB };
@@ -49,7 +52,7 @@ uint8_t *task_pages(size_t len)
     return at;
 }
 
-static enum task_status of_errno(int error)
+enum task_status task_status_of(int error)
 {
     switch (error) {
     case ENOSPC:
@@ -75,7 +78,7 @@ static int put_file(struct run *r, struct span bytes)
             continue;
         if (n < 0) {
             err_set(&r->err, 1, "cannot write the output: %s", strerror(errno));
-            return fail(r, of_errno(errno));
+            return fail(r, task_status_of(errno));
         }
         bytes = span_of(bytes.data + n, bytes.len - (size_t)n);
     }
@@ -178,13 +181,11 @@ static int stages_end(struct run *r)
 
 /* ---- source ---- */
 
-/* Once a block: says that there is progress, asks whether it is wanted. */
-static bool cancelled(const struct run *r)
+bool task_cancelled(const struct task_env *env)
 {
-    if (r->env->moved)
-        atomic_fetch_add_explicit(r->env->moved, 1, memory_order_relaxed);
-    return r->env->cancelled &&
-           atomic_load_explicit(r->env->cancelled, memory_order_relaxed);
+    if (env->moved)
+        atomic_fetch_add_explicit(env->moved, 1, memory_order_relaxed);
+    return env->cancelled && atomic_load_explicit(env->cancelled, memory_order_relaxed);
 }
 
 static bool same_file(const struct stat *a, const struct stat *b)
@@ -215,7 +216,7 @@ static int pass_fd(struct run *r, int fd, bool steady)
             goto failed;
         if (n == 0)
             break;
-        if (cancelled(r)) {
+        if (task_cancelled(r->env)) {
             err_set(&r->err, 1, "cancelled");
             return fail(r, TASK_CANCELLED);
         }
@@ -237,7 +238,7 @@ static int pass_fd(struct run *r, int fd, bool steady)
     return 0;
 failed:
     err_set(&r->err, 1, "cannot be read: %s", strerror(errno));
-    return fail(r, of_errno(errno));
+    return fail(r, task_status_of(errno));
 }
 
 static int open_source(struct run *r, int *ret_fd, mode_t *ret_mode)
@@ -246,7 +247,7 @@ static int open_source(struct run *r, int *ret_fd, mode_t *ret_mode)
     int fd;
 
     if (files_open(r->env->roots, r->work->in->path, &fd, &r->err) < 0)
-        return fail(r, of_errno(errno));
+        return fail(r, task_status_of(errno));
     *ret_mode = fstat(fd, &st) == 0 ? st.st_mode & 0777 : 0600;
     *ret_fd = fd;
     return 0;
@@ -269,8 +270,60 @@ static int open_sink(struct run *r, mode_t mode)
     }
     if (files_create(r->env->roots, r->work->in->out, &r->work->attempt, mode,
                      r->work->spec->force, &r->out_fd, &r->err) < 0)
-        return fail(r, of_errno(errno));
+        return fail(r, task_status_of(errno));
     return 0;
+}
+
+/* ---- parts (part.h) ---- */
+
+/* 1: it is shared, and its part is the value; 0: the whole task is to be run here. */
+static int run_head(struct run *r, int source)
+{
+    struct part part;
+    bool shared;
+    enum task_status status =
+        part_head(r->env, r->work->spec, source, r->out_fd, &part, &shared, &r->err);
+
+    if (status == TASK_OK && shared) {
+        buf_add(r->mem, &part, sizeof(part));
+        r->ret->has_body = true;
+    }
+    crypto_zero(&part, sizeof(part));
+    return status != TASK_OK ? fail(r, status) : shared;
+}
+
+static int run_range(struct run *r, int source)
+{
+    int64_t began = clock_mono_ns();
+    enum task_status status;
+
+    if (files_reopen(r->env->roots, r->work->in->out, &r->work->attempt, &r->out_fd,
+                     &r->err) < 0)
+        return fail(r, TASK_FAILED);
+    status =
+        part_range(r->env, r->work->part, source, r->out_fd, &r->ret->out_bytes, &r->err);
+    r->ret->elapsed_us = (uint64_t)(clock_mono_ns() - began) / 1000;
+    return status == TASK_OK ? 0 : fail(r, status);
+}
+
+static bool is_range(const struct task_work *w)
+{
+    return w->part && w->part->kind == PART_RANGE;
+}
+
+/* ---- the whole ---- */
+
+/* From a source to an open sink. */
+static int run_stages(struct run *r, int source, bool steady)
+{
+    const struct task_work *w = r->work;
+    int rc = stages_begin(r);
+
+    if (rc == 0 && source >= 0)
+        rc = pass_fd(r, source, steady);
+    else if (rc == 0)
+        rc = stages_pass(r, w->has_body ? w->body : w->in->data);
+    return rc == 0 ? stages_end(r) : rc;
 }
 
 static int run(struct run *r)
@@ -290,15 +343,15 @@ static int run(struct run *r)
     }
     if (!opened && w->spec->sink == SINK_FILE)
         mode = default_mode();
-    rc = open_sink(r, mode);
-    if (rc == 0)
-        rc = stages_begin(r);
-    if (rc == 0 && source >= 0)
-        rc = pass_fd(r, source, opened);
-    else if (rc == 0)
-        rc = stages_pass(r, w->has_body ? w->body : w->in->data);
-    if (rc == 0)
-        rc = stages_end(r);
+    if (is_range(w)) {
+        rc = run_range(r, source);
+    } else {
+        rc = open_sink(r, mode);
+        if (rc == 0 && w->part)
+            rc = run_head(r, source);
+        if (rc == 0)
+            rc = run_stages(r, source, opened);
+    }
     if (opened)
         close(source);
     return rc;
@@ -312,9 +365,9 @@ static int close_sink(struct run *r, int rc)
     FAILPOINT("mill_file_close_before");
     if (close(r->out_fd) < 0 && rc == 0) {
         err_set(&r->err, 1, "cannot write the output: %s", strerror(errno));
-        rc = fail(r, of_errno(errno));
+        rc = fail(r, task_status_of(errno));
     }
-    if (rc < 0)
+    if (rc < 0 && !is_range(r->work))
         files_discard(r->env->roots, r->work->in->out, &r->work->attempt);
     return rc;
 }
@@ -337,7 +390,7 @@ enum task_status task_run(const struct task_env *env, const struct task_work *wo
         ret->error = buf_span(mem);
         return r.status;
     }
-    if (work->spec->sink == SINK_RETURN) {
+    if (work->spec->sink == SINK_RETURN || ret->has_body) {
         ret->body = buf_span(mem);
         ret->has_body = true;
     }

@@ -17,6 +17,8 @@ struct task_env {
     _Atomic uint64_t *moved;      /* counts the blocks read; NULL = nobody looks */
 };
 
+struct part;
+
 struct task_work {
     const struct job_spec *spec;
     const struct task_input *in;
@@ -26,17 +28,24 @@ struct task_work {
     bool has_body;
     struct span body;
     int body_fd; /* -1 = none; not closed here */
+    /* A part of it only (part.h); NULL = all of it. */
+    const struct part *part;
 };
 
 /* Runs it. Fills *ret and returns its status (TASK_OK, TASK_FAILED, TASK_RETRYABLE or
  * TASK_CANCELLED); what *ret points to is in `mem`, which is cleared first. With
  * SINK_FILE and TASK_OK the bytes lie whole in the attempt's temporary file, not synced
- * and not published; after any other status no temporary is left. */
+ * and not published; after any other status no temporary is left, but for that of a
+ * range, in which others are at work. */
 enum task_status task_run(const struct task_env *env, const struct task_work *work,
                           struct buf *mem, struct task_value *ret);
 
 /* Memory for the kernel to copy from and to, at the beginning of a page: 16 bytes behind
  * it, where malloc puts what is large, Linux on AMD copies at a third of the speed. */
 uint8_t *task_pages(size_t len);
+/* What an errno of reading or writing means: worth another try, or not. */
+enum task_status task_status_of(int error);
+/* Once a block: says that there is progress, asks whether it is wanted. */
+bool task_cancelled(const struct task_env *env);
 
 #endif
