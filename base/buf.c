@@ -31,39 +31,13 @@ void buf_fini(struct buf *b)
     *b = (struct buf)BUF_INIT;
 }
 
-uint8_t *buf_reserve(struct buf *b, size_t more)
+void buf_grow(struct buf *b, size_t more)
 {
+    size_t cap = MAX(b->cap * 2, (size_t)BUF_FIRST_BYTES);
+
     CHECK(more <= SIZE_MAX / 4 && b->len <= SIZE_MAX / 4);
-    if (b->cap - b->len < more) {
-        size_t cap = MAX(b->cap * 2, (size_t)BUF_FIRST_BYTES);
-        b->cap = MAX(cap, b->len + more);
-        b->data = xrealloc(b->data, b->cap);
-    }
-    return b->data + b->len;
-}
-
-void buf_add(struct buf *b, const void *data, size_t len)
-{
-    if (len == 0)
-        return;
-    memcpy(buf_reserve(b, len), data, len);
-    b->len += len;
-}
-
-void buf_add_span(struct buf *b, struct span s)
-{
-    buf_add(b, s.data, s.len);
-}
-
-void buf_add_u8(struct buf *b, uint8_t v)
-{
-    *buf_reserve(b, 1) = v;
-    b->len++;
-}
-
-void buf_add_u32(struct buf *b, uint32_t v)
-{
-    buf_add(b, &v, sizeof(v));
+    b->cap = MAX(cap, b->len + more);
+    b->data = xrealloc(b->data, b->cap);
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)

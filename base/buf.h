@@ -46,12 +46,35 @@ struct buf {
 
 /* Frees the bytes and makes it empty again. */
 void buf_fini(struct buf *b);
+void buf_grow(struct buf *b, size_t more); /* of buf_reserve */
 /* Room for `more` bytes after len; returns where they go. */
-uint8_t *buf_reserve(struct buf *b, size_t more);
-void buf_add(struct buf *b, const void *data, size_t len);
-void buf_add_span(struct buf *b, struct span s);
-void buf_add_u8(struct buf *b, uint8_t v);
-void buf_add_u32(struct buf *b, uint32_t v); /* host order, for arrays of uint32_t */
+static inline uint8_t *buf_reserve(struct buf *b, size_t more)
+{
+    if (b->cap - b->len < more)
+        buf_grow(b, more);
+    return b->data + b->len;
+}
+static inline void buf_add(struct buf *b, const void *data, size_t len)
+{
+    if (len == 0)
+        return;
+    memcpy(buf_reserve(b, len), data, len);
+    b->len += len;
+}
+static inline void buf_add_span(struct buf *b, struct span s)
+{
+    buf_add(b, s.data, s.len);
+}
+static inline void buf_add_u8(struct buf *b, uint8_t v)
+{
+    *buf_reserve(b, 1) = v;
+    b->len++;
+}
+/* Host order, for arrays of uint32_t. */
+static inline void buf_add_u32(struct buf *b, uint32_t v)
+{
+    buf_add(b, &v, sizeof(v));
+}
 void buf_printf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Drops the first n bytes. */
 void buf_drop(struct buf *b, size_t n);

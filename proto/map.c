@@ -282,18 +282,34 @@ static int read_value(struct span bytes, size_t *pos, struct map_value *ret,
     return 0;
 }
 
+/* A string with its length in the format byte, as nearly every key is: without the way
+ * through all formats. False when it is not one, or cut short. */
+static inline bool short_str(struct span bytes, size_t *pos, struct span *ret)
+{
+    size_t left = bytes.len - *pos, len;
+
+    if (left == 0 || (bytes.data[*pos] & 0xe0) != FMT_FIXSTR)
+        return false;
+    len = bytes.data[*pos] & 0x1f;
+    if (left - 1 < len)
+        return false;
+    *ret = span_of(bytes.data + *pos + 1, len);
+    *pos += 1 + len;
+    return true;
+}
+
 int map_unpack_next(struct span bytes, size_t *pos, struct span *ret_key,
                     struct map_value *ret, struct err *err)
 {
     struct map_value key;
-    if (read_value(bytes, pos, &key, err) < 0)
-        return -1;
-    if (key.kind != MAP_STR)
-        return err_set(err, 1, "MessagePack: a key is not a string");
-    if (read_value(bytes, pos, ret, err) < 0)
-        return -1;
-    *ret_key = key.text;
-    return 0;
+    if (!short_str(bytes, pos, ret_key)) {
+        if (read_value(bytes, pos, &key, err) < 0)
+            return -1;
+        if (key.kind != MAP_STR)
+            return err_set(err, 1, "MessagePack: a key is not a string");
+        *ret_key = key.text;
+    }
+    return read_value(bytes, pos, ret, err);
 }
 
 static struct map_value map_get(struct span bytes, size_t pos, const char *key)

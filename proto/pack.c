@@ -6,13 +6,15 @@
 
 #include "proto/map.h"
 
+#define NAME(literal) literal, sizeof(literal) - 1
+
 static const struct {
     const char *name;
-    size_t bytes;
+    size_t name_len, bytes;
 } algos[ALGO_COUNT] = {
-    [ALGO_MD5] = { "md5", 16 },         [ALGO_SHA1] = { "sha1", 20 },
-    [ALGO_SHA256] = { "sha256", 32 },   [ALGO_SHA512] = { "sha512", 64 },
-    [ALGO_BLAKE2B] = { "blake2b", 64 },
+    [ALGO_MD5] = { NAME("md5"), 16 },         [ALGO_SHA1] = { NAME("sha1"), 20 },
+    [ALGO_SHA256] = { NAME("sha256"), 32 },   [ALGO_SHA512] = { NAME("sha512"), 64 },
+    [ALGO_BLAKE2B] = { NAME("blake2b"), 64 },
 };
 
 const char *algo_name(enum algo a)
@@ -28,7 +30,7 @@ size_t algo_bytes(enum algo a)
 int algo_parse(struct span name, enum algo *ret)
 {
     for (int a = 0; a < ALGO_COUNT; a++)
-        if (span_eq(name, span_str(algos[a].name))) {
+        if (span_eq(name, span_of(algos[a].name, algos[a].name_len))) {
             *ret = (enum algo)a;
             return 0;
         }
@@ -40,18 +42,35 @@ int algo_parse(struct span name, enum algo *ret)
 
 /* ---- writing ---- */
 
+enum { HEADERS_MAX = 256 }; /* of a map: what is packed besides bytes and digests */
+
+/* Into a buf with room for all that is packed: reserved once, not for each piece. */
 static int write_buf(void *out, const char *data, size_t len)
 {
-    buf_add(out, data, len);
+    struct buf *b = out;
+
+    CHECK(b->cap - b->len >= len);
+    if (len)
+        memcpy(b->data + b->len, data, len);
+    b->len += len;
     return 0;
 }
 
-static void key(msgpack_packer *pk, const char *name)
+static size_t digests_room(const struct digest *d, uint32_t n)
+{
+    size_t room = 0;
+
+    for (uint32_t i = 0; i < n; i++)
+        room += d[i].bytes.len + sizeof("blake2b..");
+    return room;
+}
+
+static inline void key(msgpack_packer *pk, const char *name)
 {
     msgpack_pack_str_with_body(pk, name, strlen(name));
 }
 
-static void bin(msgpack_packer *pk, const char *name, struct span s)
+static inline void bin(msgpack_packer *pk, const char *name, struct span s)
 {
     if (s.len == 0)
         return;
@@ -59,7 +78,7 @@ static void bin(msgpack_packer *pk, const char *name, struct span s)
     msgpack_pack_bin_with_body(pk, s.data, s.len);
 }
 
-static void number(msgpack_packer *pk, const char *name, uint64_t v)
+static inline void number(msgpack_packer *pk, const char *name, uint64_t v)
 {
     if (v == 0)
         return;
@@ -84,6 +103,8 @@ void input_pack(struct buf *out, const struct task_input *in)
     size_t n = !!in->path.len + !!in->url.len + !!in->has_data + !!in->shown.len +
                !!in->out.len + !!in->size;
 
+    buf_reserve(out, HEADERS_MAX + in->path.len + in->url.len + in->data.len +
+                         in->shown.len + in->out.len);
     msgpack_packer_init(&pk, out, write_buf);
     msgpack_pack_map(&pk, n);
     bin(&pk, "p", in->path);
@@ -104,6 +125,9 @@ void value_pack(struct buf *out, const struct task_value *v)
                !!v->error.len + !!v->output.len + v->has_body + !!v->http_status +
                !!v->retry_after_s + !!v->elapsed_us;
 
+    buf_reserve(out, HEADERS_MAX + digests_room(v->digests, v->n_digests) +
+                         digests_room(v->out_digests, v->n_out_digests) + v->error.len +
+                         v->output.len + v->body.len);
     msgpack_packer_init(&pk, out, write_buf);
     msgpack_pack_map(&pk, n);
     number(&pk, "s", v->bytes);
@@ -124,6 +148,7 @@ void value_pack(struct buf *out, const struct task_value *v)
 void spec_pack(struct buf *out, const struct job_spec *s)
 {
     msgpack_packer pk;
+    size_t room = HEADERS_MAX + s->command.len + s->ca_file.len + s->present.len;
     uint32_t flags = (s->armor ? 1 : 0) | (s->force ? 2 : 0) | (s->no_sync ? 4 : 0);
     size_t n = !!s->command.len + !!s->source + !!s->algos + !!s->transform +
                !!s->out_algos + !!s->n_recipients + !!s->sink + !!flags +
@@ -132,6 +157,9 @@ void spec_pack(struct buf *out, const struct job_spec *s)
                !!s->present.len;
 
     CHECK(s->n_recipients <= SPEC_RECIPIENTS_MAX);
+    for (uint32_t i = 0; i < s->n_recipients; i++)
+        room += s->recipients[i].len + 1;
+    buf_reserve(out, room);
     msgpack_packer_init(&pk, out, write_buf);
     msgpack_pack_map(&pk, n);
     bin(&pk, "c", s->command);
@@ -171,6 +199,7 @@ void spec_pack(struct buf *out, const struct job_spec *s)
 /* One map is read by one table: its key decides where the value goes. */
 struct field {
     const char *key;
+    size_t key_len;
     enum { AS_SPAN, AS_U64, AS_U32, AS_REAL, AS_CALL } as;
     size_t off;
     int (*call)(void *to, const struct map_value *v, struct err *err);
@@ -229,7 +258,7 @@ static int read_map(struct span bytes, const struct field *fields, void *to,
         if (map_unpack_next(bytes, &pos, &k, &v, err) < 0)
             return -1;
         for (const struct field *f = fields; f->key; f++) {
-            if (!span_eq(k, span_str(f->key)))
+            if (!span_eq(k, span_of(f->key, f->key_len)))
                 continue;
             if (store(f, to, &v, err) < 0)
                 return -1;
@@ -256,13 +285,13 @@ static int take_data(void *to, const struct map_value *v, struct err *err)
 int input_unpack(struct span bytes, struct task_input *ret, struct err *err)
 {
     static const struct field fields[] = {
-        { "p", AS_SPAN, offsetof(struct task_input, path), NULL },
-        { "u", AS_SPAN, offsetof(struct task_input, url), NULL },
-        { "b", AS_CALL, 0, take_data },
-        { "n", AS_SPAN, offsetof(struct task_input, shown), NULL },
-        { "o", AS_SPAN, offsetof(struct task_input, out), NULL },
-        { "z", AS_U64, offsetof(struct task_input, size), NULL },
-        { NULL, AS_SPAN, 0, NULL },
+        { NAME("p"), AS_SPAN, offsetof(struct task_input, path), NULL },
+        { NAME("u"), AS_SPAN, offsetof(struct task_input, url), NULL },
+        { NAME("b"), AS_CALL, 0, take_data },
+        { NAME("n"), AS_SPAN, offsetof(struct task_input, shown), NULL },
+        { NAME("o"), AS_SPAN, offsetof(struct task_input, out), NULL },
+        { NAME("z"), AS_U64, offsetof(struct task_input, size), NULL },
+        { NULL, 0, AS_SPAN, 0, NULL },
     };
 
     *ret = (struct task_input){ 0 };
@@ -332,20 +361,20 @@ static int take_body(void *to, const struct map_value *v, struct err *err)
 int value_unpack(struct span bytes, struct task_value *ret, struct err *err)
 {
     static const struct field fields[] = {
-        { "s", AS_U64, offsetof(struct task_value, bytes), NULL },
-        { "w", AS_U64, offsetof(struct task_value, out_bytes), NULL },
-        { "d", AS_CALL, 0, take_digests },
-        { "D", AS_CALL, 0, take_out_digests },
-        { "e", AS_SPAN, offsetof(struct task_value, error), NULL },
-        { "o", AS_SPAN, offsetof(struct task_value, output), NULL },
-        { "b", AS_CALL, 0, take_body },
-        { "h", AS_U32, offsetof(struct task_value, http_status), NULL },
-        { "r", AS_U32, offsetof(struct task_value, retry_after_s), NULL },
-        { "t", AS_U64, offsetof(struct task_value, elapsed_us), NULL },
-        { NULL, AS_SPAN, 0, NULL },
+        { NAME("s"), AS_U64, offsetof(struct task_value, bytes), NULL },
+        { NAME("w"), AS_U64, offsetof(struct task_value, out_bytes), NULL },
+        { NAME("d"), AS_CALL, 0, take_digests },
+        { NAME("D"), AS_CALL, 0, take_out_digests },
+        { NAME("e"), AS_SPAN, offsetof(struct task_value, error), NULL },
+        { NAME("o"), AS_SPAN, offsetof(struct task_value, output), NULL },
+        { NAME("b"), AS_CALL, 0, take_body },
+        { NAME("h"), AS_U32, offsetof(struct task_value, http_status), NULL },
+        { NAME("r"), AS_U32, offsetof(struct task_value, retry_after_s), NULL },
+        { NAME("t"), AS_U64, offsetof(struct task_value, elapsed_us), NULL },
+        { NULL, 0, AS_SPAN, 0, NULL },
     };
 
-    memset(ret, 0, sizeof(*ret));
+    value_clear(ret);
     return read_map(bytes, fields, ret, err);
 }
 
@@ -384,23 +413,23 @@ static int take_flags(void *to, const struct map_value *v, struct err *err)
 int spec_unpack(struct span bytes, struct job_spec *ret, struct err *err)
 {
     static const struct field fields[] = {
-        { "c", AS_SPAN, offsetof(struct job_spec, command), NULL },
-        { "i", AS_U32, offsetof(struct job_spec, source), NULL },
-        { "a", AS_U32, offsetof(struct job_spec, algos), NULL },
-        { "x", AS_U32, offsetof(struct job_spec, transform), NULL },
-        { "A", AS_U32, offsetof(struct job_spec, out_algos), NULL },
-        { "R", AS_CALL, 0, take_recipients },
-        { "k", AS_U32, offsetof(struct job_spec, sink), NULL },
-        { "f", AS_CALL, 0, take_flags },
-        { "tc", AS_U64, offsetof(struct job_spec, connect_timeout_ns), NULL },
-        { "ts", AS_U64, offsetof(struct job_spec, stall_ns), NULL },
-        { "tt", AS_U64, offsetof(struct job_spec, timeout_ns), NULL },
-        { "mb", AS_U64, offsetof(struct job_spec, max_bytes), NULL },
-        { "ph", AS_U32, offsetof(struct job_spec, per_host), NULL },
-        { "pr", AS_REAL, offsetof(struct job_spec, rate), NULL },
-        { "ca", AS_SPAN, offsetof(struct job_spec, ca_file), NULL },
-        { "P", AS_SPAN, offsetof(struct job_spec, present), NULL },
-        { NULL, AS_SPAN, 0, NULL },
+        { NAME("c"), AS_SPAN, offsetof(struct job_spec, command), NULL },
+        { NAME("i"), AS_U32, offsetof(struct job_spec, source), NULL },
+        { NAME("a"), AS_U32, offsetof(struct job_spec, algos), NULL },
+        { NAME("x"), AS_U32, offsetof(struct job_spec, transform), NULL },
+        { NAME("A"), AS_U32, offsetof(struct job_spec, out_algos), NULL },
+        { NAME("R"), AS_CALL, 0, take_recipients },
+        { NAME("k"), AS_U32, offsetof(struct job_spec, sink), NULL },
+        { NAME("f"), AS_CALL, 0, take_flags },
+        { NAME("tc"), AS_U64, offsetof(struct job_spec, connect_timeout_ns), NULL },
+        { NAME("ts"), AS_U64, offsetof(struct job_spec, stall_ns), NULL },
+        { NAME("tt"), AS_U64, offsetof(struct job_spec, timeout_ns), NULL },
+        { NAME("mb"), AS_U64, offsetof(struct job_spec, max_bytes), NULL },
+        { NAME("ph"), AS_U32, offsetof(struct job_spec, per_host), NULL },
+        { NAME("pr"), AS_REAL, offsetof(struct job_spec, rate), NULL },
+        { NAME("ca"), AS_SPAN, offsetof(struct job_spec, ca_file), NULL },
+        { NAME("P"), AS_SPAN, offsetof(struct job_spec, present), NULL },
+        { NULL, 0, AS_SPAN, 0, NULL },
     };
     static_assert(sizeof(ret->source) == sizeof(uint32_t), "enums are read as u32");
 

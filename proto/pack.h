@@ -5,6 +5,8 @@
 #ifndef PROTO_PACK_H
 #define PROTO_PACK_H
 
+#include <stddef.h>
+
 #include "base/buf.h"
 #include "base/err.h"
 
@@ -34,15 +36,12 @@ struct digest {
     enum algo algo;
     struct span bytes; /* raw */
 };
-/* One task's result value: a map. */
+/* One task's result value: a map. The arrays stand last: no more of them is set than is
+ * used, and value_clear leaves them alone. */
 struct task_value {
-    uint64_t bytes;                          /* "s": plain bytes read */
-    uint64_t out_bytes;                      /* "w": bytes of the output */
-    struct digest digests[PACK_DIGESTS_MAX]; /* "d": of the source's bytes */
-    uint32_t n_digests;
-    struct digest
-        out_digests[PACK_DIGESTS_MAX]; /* "D": of the bytes after encrypt/decrypt */
-    uint32_t n_out_digests;
+    uint64_t bytes;     /* "s": plain bytes read */
+    uint64_t out_bytes; /* "w": bytes of the output */
+    uint32_t n_digests, n_out_digests;
     struct span error;  /* "e": one line, when the task failed */
     struct span output; /* "o": path of the published file */
     struct span body;   /* "b": returned bytes */
@@ -50,7 +49,14 @@ struct task_value {
     uint32_t http_status;   /* "h" */
     uint32_t retry_after_s; /* "r": a server's Retry-After, or when a turn at it comes */
     uint64_t elapsed_us;    /* "t" */
+    struct digest digests[PACK_DIGESTS_MAX]; /* "d": of the source's bytes */
+    /* "D": of the bytes after encrypt or decrypt */
+    struct digest out_digests[PACK_DIGESTS_MAX];
 };
+static inline void value_clear(struct task_value *v)
+{
+    memset(v, 0, offsetof(struct task_value, digests));
+}
 void value_pack(struct buf *out, const struct task_value *v);
 int value_unpack(struct span bytes, struct task_value *ret, struct err *err);
 

@@ -169,9 +169,11 @@ static enum task_status run_task(struct millwork *m, const struct job *job,
 {
     const struct mill_run_head *head = job->head;
     const struct mill_spec *spec = &m->specs[head->spec_slot];
-    struct task_value value = { 0 };
+    struct task_value value;
     struct task_input in;
     struct err err; /* written by who fails */
+
+    value_clear(&value);
     if (atomic_load_explicit(m->env.cancelled, memory_order_relaxed))
         return pack(m, TASK_CANCELLED, &value);
     if (spec->err.text[0] != '\0') {

@@ -128,7 +128,8 @@ int chunk_add(struct tm_job *job, const struct tm_input *in, struct err *err)
     buf_add_u32(&job->open_lens, (uint32_t)len);
     job->added++;
     job->open_n++;
-    job->flush_at_ns = clock_mono_ns() + FLUSH_NS;
+    if (job->open_n == 1)
+        job->flush_at_ns = clock_mono_ns() + FLUSH_NS;
     if (job->open_n == c->chunk_tasks_max) {
         chunk_close(job);
         conn_kick(c);

@@ -297,7 +297,8 @@ static uint32_t digests_of(const struct digest *from, uint32_t n, struct tm_dige
 
 static int fill_value(struct tm_result *r, struct span bytes, struct err *err)
 {
-    struct task_value v = { 0 };
+    struct task_value v;
+    value_clear(&v);
     if (bytes.len > 0 && value_unpack(bytes, &v, err) < 0) /* none: cancelled unstarted */
         return err_prefix(err, "task %llu: its result", (unsigned long long)r->task);
     r->bytes = v.bytes;

@@ -30,11 +30,11 @@ struct run {
     const struct task_work *work;
     struct task_value *ret;
     struct buf *mem;
-    struct err err;
     enum task_status status; /* of a failure */
     struct age_enc *enc;
     struct age_dec *dec;
     int out_fd;
+    struct err err; /* last: written by who fails, not cleared for every task */
 };
 
 static int fail(struct run *r, enum task_status status)
@@ -375,16 +375,22 @@ static int close_sink(struct run *r, int rc)
 enum task_status task_run(const struct task_env *env, const struct task_work *work,
                           struct buf *mem, struct task_value *ret)
 {
-    struct run r = { .env = env, .work = work, .ret = ret, .mem = mem, .out_fd = -1 };
+    struct run r;
     int rc;
 
-    *ret = (struct task_value){ 0 };
+    memset(&r, 0, offsetof(struct run, err));
+    r.env = env;
+    r.work = work;
+    r.ret = ret;
+    r.mem = mem;
+    r.out_fd = -1;
+    value_clear(ret);
     buf_clear(mem);
     rc = close_sink(&r, run(&r));
     age_enc_free(r.enc);
     age_dec_free(r.dec);
     if (rc < 0) {
-        *ret = (struct task_value){ 0 };
+        value_clear(ret);
         buf_clear(mem);
         buf_printf(mem, "%s", r.err.text);
         ret->error = buf_span(mem);
