@@ -189,6 +189,71 @@ static int tear_down(void **state)
     return system(command);
 }
 
+/* ---- sources ---- */
+
+static void name_of(const char *from, const char *to, int rc)
+{
+    AUTO_FREE char *name = xasprintf("%s/src/%s", root, from);
+
+    assert_int_equal(rc, 0);
+    assert_int_equal(symlink(to, name), 0);
+}
+
+/* A source is the same file by whatever name, and never one outside. */
+static void sources_by_every_name(void **state)
+{
+    AUTO_FREE char *outside = xasprintf("%s/secret", dir);
+    AUTO_FREE char *inside = xasprintf("%s/src/a/b/inside", root);
+    static const struct {
+        const char *below, *words; /* NULL: it opens */
+    } cases[] = {
+        { "a/b/inside", NULL },
+        { "a//b/./inside", NULL },
+        { "a/../a/b/inside", NULL },
+        { "link", NULL },
+        { "dirlink/inside", NULL },
+        { "a/.hidden", NULL },
+        { "a/..odd", NULL },
+        { "outlink", "outside of the worker's roots" },
+        { "../../secret", "outside of the worker's roots" },
+        { "updir/secret", "outside of the worker's roots" },
+        { "a/b", "Is a directory" },
+        { "a/fifo", "not a regular file" },
+        { "loop", "symbolic links" },
+        { "a/b/inside/", "Not a directory" },
+        { "a/none", "No such file" },
+    };
+
+    (void)state;
+    AUTO_FREE char *made = xasprintf("mkdir %s/src && cd %s/src && mkdir -p a/b && echo "
+                                     "x | tee ../../secret a/b/inside a/.hidden "
+                                     "a/..odd >../out && mkfifo a/fifo",
+                                     root, root);
+    name_of("link", "a/b/inside", system(made));
+    name_of("dirlink", "a/b", 0);
+    name_of("outlink", outside, 0);
+    name_of("updir", "../..", 0);
+    name_of("loop", "loop", 0);
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        AUTO_FREE char *path = xasprintf("%s/src/%s", root, cases[i].below);
+        struct err err = { 0 };
+        struct stat st;
+        int fd, rc = files_open(roots, span_str(path), &fd, &st, &err);
+        if ((rc == 0) != !cases[i].words || (rc < 0 && !strstr(err.text, cases[i].words)))
+            fail_msg("%s: %d %s", cases[i].below, rc, err.text);
+        if (rc < 0)
+            continue;
+        assert_int_equal(st.st_size, 2);
+        close(fd);
+    }
+    AUTO_FREE char *through = xasprintf("%s/entry", dir);
+    struct stat st;
+    int fd;
+    assert_int_equal(symlink(inside, through), 0); /* from outside, to a root */
+    assert_int_equal(files_open(roots, span_str(through), &fd, &st, NULL), 0);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -197,6 +262,7 @@ int main(void)
         cmocka_unit_test(new_directories_are_durable_once),
         cmocka_unit_test(a_directory_that_cannot_be_synced_is_an_error),
         cmocka_unit_test(an_error_is_of_its_directory_s_files),
+        cmocka_unit_test(sources_by_every_name),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

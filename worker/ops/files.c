@@ -108,38 +108,84 @@ static char *path_of(struct span path, struct err *err)
 
 /* ---- sources ---- */
 
+/* No part of it is "", "." or "..": what lies where it says, if no link is on the way. */
+static bool is_plain(const char *path)
+{
+    for (const char *part = path, *end; *part; part = end) {
+        end = strchrnul(++part, '/');
+        size_t len = (size_t)(end - part);
+        if (len == 0 || (len <= 2 && strncmp(part, "..", len) == 0))
+            return false;
+    }
+    return true;
+}
+
+static int must_be_regular(const struct stat *st, struct err *err)
+{
+    if (S_ISDIR(st->st_mode))
+        return err_set(err, 1, "%s", strerror(EISDIR));
+    if (!S_ISREG(st->st_mode))
+        return err_set(err, 1, "not a regular file");
+    return 0;
+}
+
+/* Of what was looked at before: a FIFO would block, a device might do worse. -1 with err;
+ * *ret_fd -1, errno: it cannot be opened. */
+static int open_regular(const char *real, int *ret_fd, struct stat *ret_st,
+                        struct err *err)
+{
+    struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+                            .resolve = RESOLVE_NO_SYMLINKS };
+
+    *ret_fd = (int)syscall(SYS_openat2, AT_FDCWD, real, &how, sizeof(how));
+    if (*ret_fd < 0)
+        return 0;
+    if (fstat(*ret_fd, ret_st) < 0)
+        err_set(err, 1, "cannot be looked at");
+    else if (must_be_regular(ret_st, err) == 0)
+        return 0;
+    close(*ret_fd);
+    return -1;
+}
+
+/* Without a link on the way, three calls are enough. *ret_fd -1: it needs the long way.
+ */
+static int open_plain(const struct files_roots *roots, const char *name, int *ret_fd,
+                      struct stat *ret_st, struct err *err)
+{
+    *ret_fd = -1;
+    if (!is_plain(name) || !root_of(roots, name) ||
+        fstatat(AT_FDCWD, name, ret_st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        !S_ISREG(ret_st->st_mode))
+        return 0;
+    return open_regular(name, ret_fd, ret_st, err);
+}
+
 int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
-               struct err *err)
+               struct stat *ret_st, struct err *err)
 {
     AUTO_FREE char *name = path_of(path, err);
     AUTO_FREE char *real = NULL;
-    struct stat st;
     int fd, rc;
 
-    if (!name)
+    errno = 0; /* which says whether another try is worth it */
+    if (!name || open_plain(roots, name, ret_fd, ret_st, err) < 0)
         return -1;
-    /* Looked at without opening first: a FIFO would block, a device might do worse. */
+    if (*ret_fd >= 0)
+        return 0;
     fd = open(name, O_PATH | O_CLOEXEC);
     if (fd < 0)
         return err_set(err, 1, "%s", strerror(errno));
     real = dirs_real(fd);
-    rc = fstat(fd, &st);
+    rc = fstat(fd, ret_st);
     close(fd);
     if (rc < 0 || !real)
         return err_set(err, 1, "cannot be looked at");
     if (!root_of(roots, real))
         return outside(err);
-    if (S_ISDIR(st.st_mode))
-        return err_set(err, 1, "%s", strerror(EISDIR));
-    if (!S_ISREG(st.st_mode))
-        return err_set(err, 1, "not a regular file");
-    struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                            .resolve = RESOLVE_NO_SYMLINKS };
-    fd = (int)syscall(SYS_openat2, AT_FDCWD, real, &how, sizeof(how));
-    if (fd < 0)
-        return err_set(err, 1, "%s", strerror(errno));
-    *ret_fd = fd;
-    return 0;
+    if (must_be_regular(ret_st, err) < 0 || open_regular(real, ret_fd, ret_st, err) < 0)
+        return -1;
+    return *ret_fd < 0 ? err_set(err, 1, "%s", strerror(errno)) : 0;
 }
 
 /* ---- outputs ---- */

@@ -7,7 +7,7 @@
 #define WORKER_OPS_FILES_H
 
 #include <stdbool.h>
-#include <sys/types.h>
+#include <sys/stat.h>
 #include "base/buf.h"
 #include "base/err.h"
 
@@ -26,10 +26,11 @@ struct files_attempt {
     uint32_t task;
 };
 
-/* Opens a regular file for reading. Symbolic links are followed, but where they lead must
- * lie under a root too. err says why, in words for the user, without the path. */
+/* Opens a regular file for reading, and says what it is. Symbolic links are followed, but
+ * where they lead must lie under a root too. err says why, in words for the user, without
+ * the path. */
 int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
-               struct err *err);
+               struct stat *ret_st, struct err *err);
 /* Makes the output's temporary ".NAME.tm-EPOCH-LEASE-TASK" (NAME cut where too long) in
  * its directory, which is made with its parents when missing. mode: permission bits. An
  * output that exists is an error now already unless force. */

@@ -196,17 +196,19 @@ static bool same_file(const struct stat *a, const struct stat *b)
            a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
-static int pass_fd(struct run *r, int fd, bool steady)
+/* before: of a file that must not change meanwhile; NULL: it has no other writer. */
+static int pass_fd(struct run *r, int fd, const struct stat *before)
 {
-    struct stat before, after;
+    struct stat body, after;
     uint64_t start = r->ret->bytes;
-    off_t at = 0;
+    off_t at = 0, size;
 
     if (!tools.read)
         tools.read = task_pages(READ_BYTES);
-    if (fstat(fd, &before) < 0)
+    if (!before && fstat(fd, &body) < 0)
         goto failed;
-    if (before.st_size > READ_BYTES)
+    size = before ? before->st_size : body.st_size;
+    if (size > READ_BYTES)
         posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     for (;;) {
         ssize_t n = pread(fd, tools.read, READ_BYTES, at);
@@ -224,14 +226,14 @@ static int pass_fd(struct run *r, int fd, bool steady)
             return -1;
         at += n;
         /* Files that say their size are read once less. /proc says 0. */
-        if (before.st_size && at >= before.st_size)
+        if (size && at >= size)
             break;
     }
+    if (!before)
+        return 0;
     if (fstat(fd, &after) < 0)
         goto failed;
-    if (steady &&
-        (!same_file(&before, &after) ||
-         (before.st_size && r->ret->bytes - start != (uint64_t)before.st_size))) {
+    if (!same_file(before, &after) || (size && r->ret->bytes - start != (uint64_t)size)) {
         err_set(&r->err, 1, "changed while it was read");
         return fail(r, TASK_RETRYABLE);
     }
@@ -241,18 +243,6 @@ failed:
     return fail(r, task_status_of(errno));
 }
 
-static int open_source(struct run *r, int *ret_fd, mode_t *ret_mode)
-{
-    struct stat st;
-    int fd;
-
-    if (files_open(r->env->roots, r->work->in->path, &fd, &r->err) < 0)
-        return fail(r, task_status_of(errno));
-    *ret_mode = fstat(fd, &st) == 0 ? st.st_mode & 0777 : 0600;
-    *ret_fd = fd;
-    return 0;
-}
-
 static mode_t default_mode(void)
 {
     mode_t mask = umask(0);
@@ -260,7 +250,8 @@ static mode_t default_mode(void)
     return 0666 & ~mask;
 }
 
-static int open_sink(struct run *r, mode_t mode)
+/* The output has the permissions of the source, when that is a file. */
+static int open_sink(struct run *r, const struct stat *source)
 {
     if (r->work->spec->sink != SINK_FILE)
         return 0;
@@ -268,7 +259,8 @@ static int open_sink(struct run *r, mode_t mode)
         err_set(&r->err, 1, "no output file is named");
         return fail(r, TASK_FAILED);
     }
-    if (files_create(r->env->roots, r->work->in->out, &r->work->attempt, mode,
+    if (files_create(r->env->roots, r->work->in->out, &r->work->attempt,
+                     source ? source->st_mode & 0777 : default_mode(),
                      r->work->spec->force, &r->out_fd, &r->err) < 0)
         return fail(r, task_status_of(errno));
     return 0;
@@ -314,13 +306,13 @@ static bool is_range(const struct task_work *w)
 /* ---- the whole ---- */
 
 /* From a source to an open sink. */
-static int run_stages(struct run *r, int source, bool steady)
+static int run_stages(struct run *r, int source, const struct stat *before)
 {
     const struct task_work *w = r->work;
     int rc = stages_begin(r);
 
     if (rc == 0 && source >= 0)
-        rc = pass_fd(r, source, steady);
+        rc = pass_fd(r, source, before);
     else if (rc == 0)
         rc = stages_pass(r, w->has_body ? w->body : w->in->data);
     return rc == 0 ? stages_end(r) : rc;
@@ -331,26 +323,24 @@ static int run(struct run *r)
     const struct task_work *w = r->work;
     int source = w->body_fd, rc;
     bool opened = false;
-    mode_t mode = 0; /* of a new file, when the source is none */
+    struct stat st;
 
     if (!w->has_body && source < 0 && w->in->path.len) {
-        if (open_source(r, &source, &mode) < 0)
-            return -1;
+        if (files_open(r->env->roots, w->in->path, &source, &st, &r->err) < 0)
+            return fail(r, task_status_of(errno));
         opened = true;
     } else if (!w->has_body && source < 0 && !w->in->has_data) {
         err_set(&r->err, 1, "nothing to read");
         return fail(r, TASK_FAILED);
     }
-    if (!opened && w->spec->sink == SINK_FILE)
-        mode = default_mode();
     if (is_range(w)) {
         rc = run_range(r, source);
     } else {
-        rc = open_sink(r, mode);
+        rc = open_sink(r, opened ? &st : NULL);
         if (rc == 0 && w->part)
             rc = run_head(r, source);
         if (rc == 0)
-            rc = run_stages(r, source, opened);
+            rc = run_stages(r, source, opened ? &st : NULL);
     }
     if (opened)
         close(source);
