@@ -21,7 +21,7 @@
 /* Bytes of results that may wait here for the reader of one job. */
 enum { RESULT_CREDIT_BYTES = 4 * MIB };
 #define FLUSH_NS                                                                         \
-    (20 * NS_PER_MS) /* an open chunk leaves this long after its last input */
+    (20 * NS_PER_MS) /* an open chunk leaves this long after its first input */
 
 struct pair;
 struct batch;
