@@ -179,7 +179,7 @@ static void flush(struct link *l)
 /* What says that we live, or what we took, waits behind nothing. */
 static bool is_urgent(const struct msg *m)
 {
-    return (m->type == MSG_BEAT && !m->beat.leaving) || m->type == MSG_TAKEN;
+    return m->type == MSG_BEAT || m->type == MSG_TAKEN;
 }
 
 int link_send(struct link *l, peer_id peer, const struct msg *m)

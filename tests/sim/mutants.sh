@@ -14,7 +14,8 @@ for patch; do patches+=("$(realpath "$patch")"); done
 
 git ls-files | tar c -T - | tar x -C "$copy"
 cd "$copy" || exit 1
-git init -q . # so that git apply works here
+git init -q . # so that git apply works here, and the index has what each begins with
+git add -A
 cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g1" >/dev/null || exit 1
 ninja -C build sim >/dev/null || exit 1
 
@@ -27,7 +28,7 @@ for patch in "${patches[@]}"; do
     if ! git apply --whitespace=nowarn "$patch" 2>/dev/null && ! patch -s -p1 -F3 <"$patch"; then
         how='does not apply'
     elif ! ninja -C build sim >build/log 2>&1; then
-        how='does not build'
+        how="does not build: $(grep -m1 -E 'error|FAILED' build/log)"
     else
         out=$(timeout $((60 * minutes)) build/bin/sim --seeds "$seeds" 2>/dev/null)
         how=$(grep -m1 '^sim: seed' <<<"$out" | cut -d' ' -f4-)
@@ -38,6 +39,6 @@ for patch in "${patches[@]}"; do
     fi
     [ "$found" = yes ] || bad=1
     printf '%-28s %-6s %8s  %s -> %s\n' "$name" "$found" "$n" "$what" "$how"
-    patch -s -R -p1 -F3 <"$patch" >/dev/null 2>&1
+    git checkout -q -- .
 done
 exit $bad

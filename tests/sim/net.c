@@ -212,7 +212,7 @@ static struct packet *packet_new(struct world *w, const struct msg *m)
     wire_encode(m, env);
     p = xmalloc(sizeof(*p) + env->len + m->body.len);
     *p = (struct packet){ .env_len = env->len, .body_len = m->body.len };
-    p->urgent = m->type == MSG_BEAT && !m->beat.leaving;
+    p->urgent = m->type == MSG_BEAT;
     memcpy(p->bytes, env->data, env->len);
     if (m->body.len)
         memcpy(p->bytes + env->len, m->body.data, m->body.len);
