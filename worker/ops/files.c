@@ -239,18 +239,25 @@ static int dir_make(const struct files_roots *roots, const char *dir, bool make,
 }
 
 /* Opened first and looked at then: it is there for all files but the first of a
- * directory, and what was opened is what was looked at. */
+ * directory, and what was opened is what was looked at. Without a link on its way it is
+ * where its name says. */
 static int dir_open(const struct files_roots *roots, const char *dir, bool make,
                     struct err *err)
 {
+    enum { FLAGS = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
+    struct open_how how = { .flags = FLAGS, .resolve = RESOLVE_NO_SYMLINKS };
     AUTO_FREE char *real = NULL;
-    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
-    int fd = open(dir, flags);
+    int fd = -1;
 
+    if (is_plain(dir) && may_write(roots, dir, NULL) == 0)
+        fd = (int)syscall(SYS_openat2, AT_FDCWD, dir, &how, sizeof(how));
+    if (fd >= 0)
+        return fd;
+    fd = open(dir, FLAGS);
     if (fd < 0) {
         if (dir_make(roots, dir, make, err) < 0)
             return -1;
-        fd = open(dir, flags);
+        fd = open(dir, FLAGS);
     }
     if (fd < 0)
         return err_set(err, 1, "%s", strerror(errno));
@@ -262,10 +269,10 @@ static int dir_open(const struct files_roots *roots, const char *dir, bool make,
     return fd;
 }
 
-/* Opens the directory of `out`, making it when asked to. */
-static int place_open(const struct files_roots *roots, struct span out,
-                      const struct files_attempt *at, bool make, struct place *ret,
-                      struct err *err)
+/* The names of an attempt's output; *ret_dir, which the caller frees, is its directory.
+ */
+static int place_names(struct span out, const struct files_attempt *at, char **ret_dir,
+                       struct place *ret, struct err *err)
 {
     AUTO_FREE char *path = path_of(out, err);
     char *slash;
@@ -279,16 +286,27 @@ static int place_open(const struct files_roots *roots, struct span out,
         strcmp(ret->name, "..") == 0)
         return err_set(err, 1, "not a file's name");
     *slash = 0;
-    ret->dir = dir_open(roots, path[0] ? path : "/", make, err);
-    if (ret->dir < 0)
-        return -1;
     /* The name is cut so that the whole fits 255 bytes; lease and task make it unique. */
     n = snprintf(NULL, 0, ".tm-%llx-%llx-%x", (unsigned long long)at->epoch,
                  (unsigned long long)at->lease, at->task);
     snprintf(ret->temp, sizeof(ret->temp), ".%.*s.tm-%llx-%llx-%x", 254 - 1 - n,
              ret->name, (unsigned long long)at->epoch, (unsigned long long)at->lease,
              at->task);
+    *ret_dir = path[0] ? STEAL(path) : xstrdup("/");
     return 0;
+}
+
+/* Opens the directory of `out`, making it when asked to. */
+static int place_open(const struct files_roots *roots, struct span out,
+                      const struct files_attempt *at, bool make, struct place *ret,
+                      struct err *err)
+{
+    AUTO_FREE char *dir = NULL;
+
+    if (place_names(out, at, &dir, ret, err) < 0)
+        return -1;
+    ret->dir = dir_open(roots, dir, make, err);
+    return ret->dir < 0 ? -1 : 0;
 }
 
 static int exists(struct err *err)
@@ -300,6 +318,7 @@ int files_create(const struct files_roots *roots, struct span out,
                  const struct files_attempt *attempt, mode_t mode, bool force,
                  int *ret_fd, struct err *err)
 {
+    enum { FLAGS = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW };
     struct place p;
     struct stat st;
     int fd;
@@ -310,9 +329,12 @@ int files_create(const struct files_roots *roots, struct span out,
         close(p.dir);
         return exists(err);
     }
-    unlinkat(p.dir, p.temp, 0); /* of this same attempt, by a mill that died */
     FAILPOINT("mill_file_create_before");
-    fd = openat(p.dir, p.temp, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    fd = openat(p.dir, p.temp, FLAGS, 0600);
+    if (fd < 0 && errno == EEXIST) { /* of this same attempt, by a mill that died */
+        unlinkat(p.dir, p.temp, 0);
+        fd = openat(p.dir, p.temp, FLAGS, 0600);
+    }
     if (fd < 0)
         err_set(err, 1, "cannot make the output: %s", strerror(errno));
     else
@@ -354,15 +376,64 @@ void files_discard(const struct files_roots *roots, struct span out,
 
 /* ---- groups ---- */
 
-static int sync_one(const struct files_roots *roots, struct files_item *item, bool start)
+/* The directory of one item, kept open for the next, whose it mostly is too. */
+struct neighbours {
+    char *path; /* owned; NULL = none yet, or none that opens */
+    int dir;
+    size_t first; /* item */
+};
+
+static void neighbours_fini(struct neighbours *of)
+{
+    if (of->path)
+        close(of->dir);
+    free(of->path);
+    of->path = NULL;
+}
+
+/* Takes path, the directory of items[first]. */
+static int neighbours_open(const struct files_roots *roots, struct neighbours *of,
+                           char *path, size_t first, struct err *err)
+{
+    neighbours_fini(of);
+    of->first = first;
+    of->dir = dir_open(roots, path, false, err);
+    if (of->dir < 0)
+        free(path);
+    else
+        of->path = path;
+    return of->dir < 0 ? -1 : 0;
+}
+
+static bool neighbours_share(const struct neighbours *of, const char *path)
+{
+    return of->path && strcmp(of->path, path) == 0;
+}
+
+/* 1: in another directory than the one before; 0: in the same; -1 with err. */
+static int place_next(const struct files_roots *roots, struct neighbours *of,
+                      const struct files_item *item, struct place *ret, struct err *err)
+{
+    AUTO_FREE char *dir = NULL;
+    int rc = 0;
+
+    if (place_names(item->out, &item->attempt, &dir, ret, err) < 0)
+        return -1;
+    if (!neighbours_share(of, dir))
+        rc = neighbours_open(roots, of, STEAL(dir), 0, err) < 0 ? -1 : 1;
+    ret->dir = of->dir;
+    return rc;
+}
+
+static int sync_one(const struct files_roots *roots, struct neighbours *of,
+                    struct files_item *item, bool start)
 {
     struct place p;
     int fd, rc;
 
-    if (place_open(roots, item->out, &item->attempt, false, &p, &item->err) < 0)
+    if (place_next(roots, of, item, &p, &item->err) < 0)
         return -1;
     fd = openat(p.dir, p.temp, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    close(p.dir);
     if (fd < 0)
         return err_set(&item->err, 1, "its temporary file is gone: %s", strerror(errno));
     rc = start ? sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE) : fsync(fd);
@@ -380,37 +451,36 @@ static int sync_one(const struct files_roots *roots, struct files_item *item, bo
 static bool sync_together(const struct files_roots *roots, struct files_item *items,
                           size_t n)
 {
+    struct neighbours of = { .path = NULL };
+    struct stat first, st;
     struct place p;
-    struct stat first = { 0 }, st;
-    int fd = -1;
-    bool done = true;
+    bool done = n > 0;
 
     for (size_t i = 0; i < n && done; i++) {
-        if (place_open(roots, items[i].out, &items[i].attempt, false, &p, NULL) < 0)
-            return false;
-        done = fstat(p.dir, &st) == 0 && (i == 0 || st.st_dev == first.st_dev);
-        if (i == 0) {
+        int rc = place_next(roots, &of, &items[i], &p, NULL);
+        if (rc == 1)
+            done = fstat(p.dir, &st) == 0 && (i == 0 || st.st_dev == first.st_dev);
+        done = done && rc >= 0;
+        if (i == 0)
             first = st;
-            fd = p.dir;
-        } else {
-            close(p.dir);
-        }
     }
-    done = done && fd >= 0 && syncfs(fd) == 0;
-    if (fd >= 0)
-        close(fd);
+    done = done && syncfs(of.dir) == 0;
+    neighbours_fini(&of);
     return done;
 }
 
 void files_sync(const struct files_roots *roots, struct files_item *items, size_t n)
 {
+    struct neighbours of = { .path = NULL };
+
     if (n >= SYNCFS_FROM && sync_together(roots, items, n))
         return;
     for (size_t i = 0; n > 1 && i < n; i++)
-        sync_one(roots, &items[i], true); /* the disk gets all of it at once */
+        sync_one(roots, &of, &items[i], true); /* the disk gets all of it at once */
     for (size_t i = 0; i < n; i++)
         if (!items[i].err.code)
-            sync_one(roots, &items[i], false);
+            sync_one(roots, &of, &items[i], false);
+    neighbours_fini(&of);
 }
 
 /* Was the target put there by this attempt already? Its temporary is gone then, and what
@@ -433,59 +503,49 @@ static int rename_one(const struct place *p, bool force, struct err *err)
     return exists(err);
 }
 
-/* Neighbours: items of one directory, one after another. */
-struct neighbours {
-    int dir; /* open; -1 = none yet */
-    struct stat st;
-    size_t first;
-};
-
 /* Makes the renames of items[first..end) durable: a directory is synced once for all of
  * its neighbours, with what leads to it from its root. */
-static void neighbours_end(const struct files_roots *roots, struct neighbours *last,
-                           struct files_item *items, size_t end)
+static void neighbours_sync(const struct files_roots *roots, const struct neighbours *of,
+                            struct files_item *items, size_t end)
 {
-    AUTO_FREE char *real = last->dir < 0 ? NULL : dirs_real(last->dir);
+    AUTO_FREE char *real = of->path ? dirs_real(of->dir) : NULL;
     const struct root *root = real ? root_of(roots, real) : NULL;
     unsigned levels = 0;
 
-    if (last->dir < 0)
+    if (!of->path)
         return;
     for (const char *c = root ? real + strlen(root->dir) : ""; *c; c++)
         levels += *c == '/' && c[1];
     FAILPOINT("dirs_sync_before");
-    if (dirs_sync(roots->durable, last->dir, levels) < 0)
-        for (size_t i = last->first; i < end; i++)
+    if (dirs_sync(roots->durable, of->dir, levels) < 0)
+        for (size_t i = of->first; i < end; i++)
             if (!items[i].err.code)
                 err_set(&items[i].err, 1, "cannot be made durable: %s", strerror(errno));
-    close(last->dir);
-    last->dir = -1;
 }
 
 void files_publish(const struct files_roots *roots, struct files_item *items, size_t n,
                    bool sync)
 {
-    struct neighbours last = { .dir = -1 };
+    struct neighbours of = { .path = NULL };
 
     for (size_t i = 0; i < n; i++) {
+        struct files_item *item = &items[i];
+        AUTO_FREE char *dir = NULL;
         struct place p;
-        struct stat st;
-        if (place_open(roots, items[i].out, &items[i].attempt, false, &p, &items[i].err) <
-            0)
+        if (place_names(item->out, &item->attempt, &dir, &p, &item->err) < 0)
             continue;
+        if (!neighbours_share(&of, dir)) {
+            if (sync)
+                neighbours_sync(roots, &of, items, i);
+            if (neighbours_open(roots, &of, STEAL(dir), i, &item->err) < 0)
+                continue;
+        }
+        p.dir = of.dir;
         FAILPOINT("file_rename_before");
-        rename_one(&p, items[i].force, &items[i].err);
+        rename_one(&p, item->force, &item->err);
         FAILPOINT("file_rename_after");
-        if (!sync || fstat(p.dir, &st) < 0) {
-            close(p.dir);
-            continue;
-        }
-        if (last.dir >= 0 && st.st_ino == last.st.st_ino && st.st_dev == last.st.st_dev) {
-            close(p.dir);
-            continue;
-        }
-        neighbours_end(roots, &last, items, i);
-        last = (struct neighbours){ p.dir, st, i };
     }
-    neighbours_end(roots, &last, items, n);
+    if (sync)
+        neighbours_sync(roots, &of, items, n);
+    neighbours_fini(&of);
 }

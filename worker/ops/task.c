@@ -133,7 +133,7 @@ static int stages_begin(struct run *r)
         if (age_enc_new(s->recipients, s->n_recipients, s->armor, &tools.stage, &r->enc,
                         &r->err) < 0)
             return fail(r, TASK_FAILED);
-        return put_stage(r);
+        return 0; /* the header is written with what comes first */
     }
     if (s->transform == TRANSFORM_DECRYPT)
         r->dec = age_dec_new(r->env->identities);
