@@ -139,14 +139,15 @@ static void lease_revoke(struct node_lease *l)
     l->revoked = true;
     if (io)
         io_revoke(l);
-    if (!l->waiting && !io) {
+    if (!l->waiting) {
+        if (io)
+            return;
         l->refs++; /* its tasks may end at once, and the lease with the last of them */
         procpool_cancel(l->node->pool, l->id);
         split_revoke(l);
         lease_unref(l);
-    }
-    if (!l->waiting)
         return;
+    }
     TAILQ_REMOVE(&l->node->waiting, l, wait_node);
     l->waiting = false;
     l->left -= io ? l->n - l->io_next : l->n;
