@@ -16,7 +16,7 @@ git ls-files | tar c -T - | tar x -C "$copy"
 cd "$copy" || exit 1
 git init -q . # so that git apply works here, and the index has what each begins with
 git add -A
-cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g1" >/dev/null || exit 1
+cmake -G Ninja -B build -DCMAKE_BUILD_TYPE=Release -DCMAKE_C_FLAGS_RELEASE="-O1 -g1 -fsanitize=address" >/dev/null || exit 1
 ninja -C build sim >/dev/null || exit 1
 
 bad=0
@@ -30,11 +30,13 @@ for patch in "${patches[@]}"; do
     elif ! ninja -C build sim >build/log 2>&1; then
         how="does not build: $(grep -m1 -E 'error|FAILED' build/log)"
     else
-        out=$(timeout $((60 * minutes)) build/bin/sim --seeds "$seeds" 2>/dev/null)
+        out=$(timeout $((60 * minutes)) build/bin/sim --seeds "$seeds" 2>build/log)
         how=$(grep -m1 '^sim: seed' <<<"$out" | cut -d' ' -f4-)
         if [ -n "$how" ]; then
             found=yes
             n=$(($(grep -m1 -oP '^sim: seed \K[0-9]+' <<<"$out") + 1))
+        elif how=$(grep -m1 -oP 'AddressSanitizer: \S+' build/log); then
+            found=yes # it says no seed
         fi
     fi
     [ "$found" = yes ] || bad=1
