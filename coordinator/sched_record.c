@@ -222,8 +222,10 @@ void sched_done(struct sched *s, struct peer *p, const struct msg *m)
         chunk_list(s, c);
         struct job *j = c->job;
         c->leases++; /* it is looked at once more */
-        if (d->last || l->left == 0)
+        if (d->last)
             lease_end(s, l);
+        else if (l->left == 0) /* it is on tasks still that others have recorded */
+            lease_revoke(s, l);
         hedge_over(s, c);
         c->leases--;
         chunk_release(s, c);

@@ -102,6 +102,32 @@ static void leases_are_adopted_after_a_restart(void **state)
     sched_free(r.sched);
 }
 
+/* Its node is still on a task that has a record: it is told to stop, or it would go on
+ * for as long as that takes, with a temporary of it. */
+static void an_adopted_lease_that_owes_nothing_more_is_revoked(void **state)
+{
+    static const struct range range = { 0, 3 };
+    static const uint32_t tasks[] = { 1, 2 };
+    const struct held_lease held = { OLD_LEASE, 1, 0, &range, 1, { 7 } };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_restart(&r, 1);
+    sched_loaded(r.sched, 1);
+    struct fx_group *g = hello_as(&r, "x", 5, &held);
+    answer_chunk(g, "\1\0\0");
+    fx_group_free(commit(&r, g));
+    g = done(&r, OLD_LEASE, tasks, 1);
+    assert_null(sent(g, MSG_REVOKE));
+    fx_group_free(g);
+    g = done(&r, OLD_LEASE, tasks + 1, 1);
+    assert_int_equal(sent(g, MSG_COMMITTED)->committed.n_won, 1);
+    assert_non_null(sent(g, MSG_REVOKE));
+    assert_int_equal(sent(g, MSG_REVOKE)->revoke.lease, OLD_LEASE);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 /* A zombie's lease is revoked when all of it has ended otherwise. */
 static void a_lease_without_anything_left_is_revoked(void **state)
 {
@@ -340,6 +366,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(leases_are_adopted_after_a_restart),
+        cmocka_unit_test(an_adopted_lease_that_owes_nothing_more_is_revoked),
         cmocka_unit_test(a_lease_without_anything_left_is_revoked),
         cmocka_unit_test(leasing_waits_for_the_nodes_of_before),
         cmocka_unit_test(a_new_process_is_told_to_publish),
