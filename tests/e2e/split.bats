@@ -142,6 +142,19 @@ PY
     age -d -i id g.age | cmp - g
 }
 
+@test "a worker that is told to end in the middle takes its temporary away; the next one does the file" {
+    shared_file
+    slow_cluster 20
+    tidemill encrypt -d -r "$R" f
+    until_ok both_mills_on "$T/f"
+    stop "$WORKER"
+    no_temporaries .
+    ! grep -q ERROR: worker.err # of a sanitizer
+    start_worker
+    tidemill wait --timeout 60s j1
+    age -d -i id f.age | cmp - f
+}
+
 @test "the time limit is for all parts together" {
     shared_file
     slow_cluster 20
