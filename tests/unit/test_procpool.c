@@ -26,7 +26,8 @@ uint64_t oom_kills(void)
 }
 
 struct seen {
-    unsigned results;
+    unsigned results, ends;
+    uint32_t indexes; /* bits */
     enum task_status status;
     char why[128];
 };
@@ -37,7 +38,9 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
 {
     struct task_value v;
 
-    (void)arg, (void)run, (void)index;
+    (void)arg, (void)run;
+    assert_false(seen.indexes & BIT(index));
+    seen.indexes |= BIT(index);
     assert_int_equal(value_unpack(value, &v, NULL), 0);
     snprintf(seen.why, sizeof(seen.why), "%.*s", (int)v.error.len,
              v.error.len ? (const char *)v.error.data : "");
@@ -48,6 +51,7 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
 static void on_run_end(void *arg, uint64_t run)
 {
     (void)arg, (void)run;
+    seen.ends++;
 }
 
 static void on_room(void *arg)
@@ -176,6 +180,42 @@ static void want_of_memory_ends_with_sigkill(void **state)
     assert_int_equal(seen.status, TASK_LOST);
 }
 
+/* Tasks that the node runs in another way are not the mill's, and not in the result. */
+static void what_is_skipped_is_not_run(void **state)
+{
+    struct task_input in = { .data = SPAN_LIT("x"), .has_data = true };
+    const bool skip[] = { false, true, false, true };
+    uint32_t tasks[] = { 7, 8, 9, 10 }, lens[4];
+    AUTO_BUF packed = BUF_INIT;
+
+    (void)state;
+    for (size_t i = 0, before = 0; i < 4; i++, before = packed.len) {
+        input_pack(&packed, &in);
+        lens[i] = (uint32_t)(packed.len - before);
+    }
+    struct procpool_run run = { .id = 6,
+                                .spec_id = 1,
+                                .n = 4,
+                                .tasks = tasks,
+                                .lens = lens,
+                                .inputs = buf_span(&packed),
+                                .skip = skip,
+                                .body_fd = -1 };
+    seen = (struct seen){ 0 };
+    assert_int_equal(procpool_submit(pool, &run), 0);
+    while (!seen.ends)
+        loop_once(loop, true);
+    assert_int_equal(seen.results, 2);
+    assert_int_equal(seen.indexes, BIT(0) | BIT(2));
+    assert_int_equal(seen.status, TASK_OK);
+    run.skip = NULL; /* nothing of it is left behind */
+    seen = (struct seen){ 0 };
+    assert_int_equal(procpool_submit(pool, &run), 0);
+    while (!seen.ends)
+        loop_once(loop, true);
+    assert_int_equal(seen.results, 4);
+}
+
 static int set_up(void **state)
 {
     struct job_spec spec = { .algos = BIT(ALGO_SHA256) };
@@ -223,6 +263,7 @@ int main(void)
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(want_of_memory_ends_with_sigkill, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(what_is_skipped_is_not_run, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
