@@ -181,10 +181,16 @@ static void end_with_error(struct split *s, enum task_status status, const char 
 static void end_whole(struct split *s)
 {
     struct task_value v = { .bytes = s->part.source.size, .out_bytes = s->out_bytes };
+    struct files_attempt attempt = lease_attempt(s->lease, s->index);
     AUTO_BUF packed = BUF_INIT;
+    struct err err = { 0 };
     struct task_input in;
 
     CHECK(input_unpack(lease_input(s->lease, s->index), &in, NULL) == 0);
+    if (files_mode(s->lease->node->roots, in.out, &attempt, s->part.mode, &err) < 0) {
+        end_with_error(s, TASK_RETRYABLE, err.text);
+        return;
+    }
     v.output = in.out;
     value_pack(&packed, &v);
     end_with(s, TASK_OK, buf_span(&packed));

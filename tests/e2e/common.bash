@@ -91,6 +91,13 @@ mills_on() {
 }
 some_mill_on() { [ -n "$(mills_on "$1")" ]; }
 
+# Runs a command as a user who is not root, to whom this test's directory belongs.
+as_user() {
+    [ "$(id -u)" -eq 0 ] || { "$@"; return; }
+    chown -R 65534:65534 "$T"
+    HOME=$T setpriv --reuid 65534 --regid 65534 --clear-groups "$@"
+}
+
 # A small tree with names that bite.
 make_tree() {
     mkdir -p tree/sub/deep "tree/with space"

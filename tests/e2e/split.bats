@@ -45,6 +45,31 @@ both_mills_on() { [ "$(mills_on "$1" | wc -l)" -eq 2 ]; }
     no_temporaries .
 }
 
+@test "an output has the mode of its source, be it one that nobody may write to" {
+    shared_file
+    echo small >g
+    chmod 0444 f
+    chmod 0541 g
+    as_user tidemill encrypt -r "$R" f g
+    [ "$(stat -c %a f.age g.age)" = $'444\n541' ]
+    as_user tidemill decrypt -i id --output fback f.age
+    as_user tidemill decrypt -i id --output gback g.age
+    [ "$(stat -c %a fback gback)" = $'444\n541' ]
+    cmp f fback
+    cmp g gback
+}
+
+@test "of a source that only others may read, the output is durable all the same" {
+    [ "$(id -u)" -eq 0 ] || skip "needs root for a file of another user"
+    echo small >g
+    as_user true
+    chown 0:0 g
+    chmod 0044 g
+    HOME=$T setpriv --reuid 65534 --regid 65534 --clear-groups tidemill encrypt -r "$R" g
+    [ "$(stat -c %a g.age)" = 44 ]
+    age -d -i id g.age | cmp - g
+}
+
 @test "large and small files of one job; the bytes of a large one are counted" {
     shared_file
     mkdir in

@@ -175,6 +175,15 @@ void files_discard(const struct files_roots *r, struct span out,
     disk_discard(r->w, r->node, out, at);
 }
 
+int files_mode(const struct files_roots *r, struct span out,
+               const struct files_attempt *at, mode_t mode, struct err *err)
+{
+    (void)mode;
+    if (step(r) && !temp_of(r, out, at))
+        return err_set(err, 1, "its temporary file is gone");
+    return 0;
+}
+
 void files_sync(const struct files_roots *r, struct files_item *items, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -54,7 +54,7 @@ static int create(const char *below, struct err *err)
 {
     AUTO_FREE char *out = xasprintf("%s/%s", root, below);
     struct files_attempt at = { 1, 2, 3 };
-    int fd, rc = files_create(roots, span_str(out), &at, 0600, false, &fd, err);
+    int fd, rc = files_create(roots, span_str(out), &at, false, &fd, err);
 
     if (rc == 0)
         close(fd);

@@ -315,8 +315,8 @@ static int exists(struct err *err)
 }
 
 int files_create(const struct files_roots *roots, struct span out,
-                 const struct files_attempt *attempt, mode_t mode, bool force,
-                 int *ret_fd, struct err *err)
+                 const struct files_attempt *attempt, bool force, int *ret_fd,
+                 struct err *err)
 {
     enum { FLAGS = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW };
     struct place p;
@@ -337,14 +337,19 @@ int files_create(const struct files_roots *roots, struct span out,
     }
     if (fd < 0)
         err_set(err, 1, "cannot make the output: %s", strerror(errno));
-    else
-        fchmod(fd, mode & 0777);
     FAILPOINT("mill_file_create_after");
     close(p.dir);
     if (fd < 0)
         return -1;
     *ret_fd = fd;
     return 0;
+}
+
+static int not_opened(struct err *err)
+{
+    if (errno == ENOENT)
+        return err_set(err, 1, "its temporary file is gone");
+    return err_set(err, 1, "its temporary file cannot be opened: %s", strerror(errno));
 }
 
 int files_reopen(const struct files_roots *roots, struct span out,
@@ -358,8 +363,20 @@ int files_reopen(const struct files_roots *roots, struct span out,
     fd = openat(p.dir, p.temp, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
     close(p.dir);
     if (fd < 0)
-        return err_set(err, 1, "its temporary file is gone: %s", strerror(errno));
+        return not_opened(err);
     *ret_fd = fd;
+    return 0;
+}
+
+int files_mode(const struct files_roots *roots, struct span out,
+               const struct files_attempt *attempt, mode_t mode, struct err *err)
+{
+    int fd;
+
+    if (files_reopen(roots, out, attempt, &fd, err) < 0)
+        return -1;
+    fchmod(fd, mode & 0777); /* not every file system has modes */
+    close(fd);
     return 0;
 }
 
@@ -425,6 +442,11 @@ static int place_next(const struct files_roots *roots, struct neighbours *of,
     return rc;
 }
 
+static int not_durable(struct err *err)
+{
+    return err_set(err, 1, "cannot be made durable: %s", strerror(errno));
+}
+
 static int sync_one(const struct files_roots *roots, struct neighbours *of,
                     struct files_item *item, bool start)
 {
@@ -434,15 +456,18 @@ static int sync_one(const struct files_roots *roots, struct neighbours *of,
     if (place_next(roots, of, item, &p, &item->err) < 0)
         return -1;
     fd = openat(p.dir, p.temp, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0 &&
+        errno == EACCES) /* its mode keeps us out: all of its file system then */
+        return start || syncfs(p.dir) == 0 ? 0 : not_durable(&item->err);
     if (fd < 0)
-        return err_set(&item->err, 1, "its temporary file is gone: %s", strerror(errno));
+        return not_opened(&item->err);
     rc = start ? sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE) : fsync(fd);
     if (!start && FAILPOINT_ERROR("file_sync_error")) {
         errno = EIO;
         rc = -1;
     }
     if (rc < 0 && !start)
-        err_set(&item->err, 1, "cannot be made durable: %s", strerror(errno));
+        not_durable(&item->err);
     close(fd);
     return start ? 0 : rc;
 }
@@ -520,7 +545,7 @@ static void neighbours_sync(const struct files_roots *roots, const struct neighb
     if (dirs_sync(roots->durable, of->dir, levels) < 0)
         for (size_t i = of->first; i < end; i++)
             if (!items[i].err.code)
-                err_set(&items[i].err, 1, "cannot be made durable: %s", strerror(errno));
+                not_durable(&items[i].err);
 }
 
 void files_publish(const struct files_roots *roots, struct files_item *items, size_t n,

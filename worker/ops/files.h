@@ -32,14 +32,18 @@ struct files_attempt {
 int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
                struct stat *ret_st, struct err *err);
 /* Makes the output's temporary ".NAME.tm-EPOCH-LEASE-TASK" (NAME cut where too long) in
- * its directory, which is made with its parents when missing. mode: permission bits. An
- * output that exists is an error now already unless force. */
+ * its directory, which is made with its parents when missing. Its mode is 0600 until all
+ * is written, so that it can be opened once more. An output that exists is an error now
+ * already unless force. */
 int files_create(const struct files_roots *roots, struct span out,
-                 const struct files_attempt *attempt, mode_t mode, bool force,
-                 int *ret_fd, struct err *err);
+                 const struct files_attempt *attempt, bool force, int *ret_fd,
+                 struct err *err);
 /* Opens an attempt's temporary once more, for writing. */
 int files_reopen(const struct files_roots *roots, struct span out,
                  const struct files_attempt *attempt, int *ret_fd, struct err *err);
+/* Gives a temporary that is written the mode of its output. */
+int files_mode(const struct files_roots *roots, struct span out,
+               const struct files_attempt *attempt, mode_t mode, struct err *err);
 /* Removes an attempt's temporary, if there is one. */
 void files_discard(const struct files_roots *roots, struct span out,
                    const struct files_attempt *attempt);

@@ -23,6 +23,7 @@ struct part_source part_source_of(const struct stat *st);
 struct part {
     enum part_kind kind;
     bool seal;
+    uint32_t mode; /* of the output, once all ranges are written */
     struct part_source source;
     uint64_t header;              /* bytes before the payload, of the age file */
     uint64_t first, n;            /* chunks */

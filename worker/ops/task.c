@@ -34,6 +34,8 @@ struct run {
     struct age_enc *enc;
     struct age_dec *dec;
     int out_fd;
+    mode_t mode;    /* of the output, once it is written */
+    bool shared;    /* there are ranges to come */
     struct err err; /* last: written by who fails, not cleared for every task */
 };
 
@@ -260,9 +262,9 @@ static int open_sink(struct run *r, const struct stat *source)
         return fail(r, TASK_FAILED);
     }
     if (files_create(r->env->roots, r->work->in->out, &r->work->attempt,
-                     source ? source->st_mode & 0777 : default_mode(),
                      r->work->spec->force, &r->out_fd, &r->err) < 0)
         return fail(r, task_status_of(errno));
+    r->mode = source ? source->st_mode & 0777 : default_mode();
     return 0;
 }
 
@@ -277,8 +279,9 @@ static int run_head(struct run *r, int source)
         part_head(r->env, r->work->spec, source, r->out_fd, &part, &shared, &r->err);
 
     if (status == TASK_OK && shared) {
+        part.mode = r->mode;
         buf_add(r->mem, &part, sizeof(part));
-        r->ret->has_body = true;
+        r->ret->has_body = r->shared = true;
     }
     crypto_zero(&part, sizeof(part));
     return status != TASK_OK ? fail(r, status) : shared;
@@ -353,6 +356,9 @@ static int close_sink(struct run *r, int rc)
     if (r->out_fd < 0)
         return rc;
     FAILPOINT("mill_file_close_before");
+    /* What is shared gets it behind its last range. Not every file system has modes. */
+    if (rc == 0 && !r->shared && !is_range(r->work))
+        fchmod(r->out_fd, r->mode);
     if (close(r->out_fd) < 0 && rc == 0) {
         err_set(&r->err, 1, "cannot write the output: %s", strerror(errno));
         rc = fail(r, task_status_of(errno));
