@@ -59,7 +59,7 @@ catches_interrupts() {
     done
     run -4 --separate-stderr tidemill hash -c S --status
     [ -z "$output" ]
-    ! grep -q WARNING <<<"$stderr"
+    run ! grep -q WARNING <<<"$stderr"
     run -4 --separate-stderr tidemill hash -c S
     grep -q 'tree/sub/big: No such file' <<<"$stderr"
     grep -q 'WARNING: 1 computed checksum did NOT match' <<<"$stderr"
@@ -72,7 +72,8 @@ catches_interrupts() {
     rm tree/one
     run -3 --separate-stderr tidemill hash -c S
     run -0 --separate-stderr tidemill hash -c S --ignore-missing --quiet
-    [ -z "$output" ] && [ -z "$stderr" ]
+    [ -z "$output" ]
+    [ -z "$stderr" ]
     rm -r tree
     run -1 --separate-stderr tidemill hash -c S --ignore-missing
     grep -q 'no file was verified' <<<"$stderr"
@@ -193,9 +194,9 @@ PY
     on_terminal "feed_until 'small' '[█·].*%' | TERM=xterm tidemill hash --files-from -"
     grep -q '%' <<<"$shown"
     on_terminal "feed_until 'small' '[█·].*%' | TERM=xterm NO_COLOR=1 tidemill hash --files-from -"
-    ! grep -q $'\e\[[0-9;]*m' <<<"$shown"
+    run ! grep -q $'\e\[[0-9;]*m' <<<"$shown"
     on_terminal "{ echo small; sleep 1; } | TERM=dumb tidemill hash --files-from -"
-    ! grep -q '%' <<<"$shown"
+    run ! grep -q '%' <<<"$shown"
     { echo small; sleep 1; } | tidemill hash --files-from - 2>err >/dev/null
     [ ! -s err ]
     tidemill hash --progress bar small 2>err >/dev/null

@@ -69,7 +69,8 @@ ends() {
     for order in '' -k; do
         # shellcheck disable=SC2086
         run -3 --separate-stderr timeout 60 tidemill results --failed $order j1
-        [ -z "$output" ] && [ "$(grep -c ^tidemill: <<<"$stderr")" -eq 1 ]
+        [ -z "$output" ]
+        [ "$(grep -c ^tidemill: <<<"$stderr")" -eq 1 ]
     done
     tidemill job cancel j1
 }

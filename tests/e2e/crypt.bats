@@ -112,7 +112,9 @@ PY
     run -3 --separate-stderr tidemill decrypt -i id good.age cut.age flipped.age garbage.age
     echo "$stderr"
     [ -f good ]
-    [ ! -e cut ] && [ ! -e flipped ] && [ ! -e garbage ]
+    [ ! -e cut ]
+    [ ! -e flipped ]
+    [ ! -e garbage ]
     grep -q '^tidemill: cut.age: .*truncated' <<<"$stderr"
     grep -q '^tidemill: flipped.age: .*not authentic' <<<"$stderr"
     grep -q '^tidemill: garbage.age: not an age file' <<<"$stderr"
@@ -165,7 +167,8 @@ PY
     [ -z "$(ls -A none)" ]
     diff -r in back/in
     TIDEMILL_FAILPOINTS_DIR=$T/full tidemill encrypt --recursive -R r2 -o safe2 in
-    [ -e full/files_sync_before ] && [ -e full/dirs_sync_before ]
+    [ -e full/files_sync_before ]
+    [ -e full/dirs_sync_before ]
 }
 
 @test "a full disk is said, and nothing half-written stays" {

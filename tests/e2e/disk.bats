@@ -38,7 +38,7 @@ fails_at() {
     wait "$client" 2>/dev/null || true
     [ "$code" -eq 1 ]
     [ "$(grep -c 'tidemill-coordinator: error: state directory: .*I/O error' coord.err)" -eq 1 ]
-    ! grep -Eq 'ERROR: AddressSanitizer|runtime error|bug:' coord.err
+    run ! grep -Eq 'ERROR: AddressSanitizer|runtime error|bug:' coord.err
     start_coordinator
     local id
     while read -r id; do tidemill job show "$id" >/dev/null; done <acked
@@ -73,6 +73,6 @@ fails_at() {
     rm stall
     wait "$client"
     [ "$(wc -l <out)" -eq 60000 ]
-    ! grep -Eq 'lost|reconnect' err
+    run ! grep -Eq 'lost|reconnect' err
     [ "$(grep -c joined worker.err)" -eq 1 ]
 }

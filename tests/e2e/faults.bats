@@ -86,7 +86,7 @@ keep_changing() {
     says "/badgzip: the body's compression is not valid"
     says '/cutgzip: truncated'
     says '/bomb: larger than 1 MiB'
-    ! grep -q root: got -r
+    run ! grep -q root: got -r
 }
 
 @test "an error that may pass is tried again, and Retry-After obeyed" {
@@ -160,7 +160,8 @@ PY
     says '^tidemill: f.age: .*[Nn]o space left'
     left=$(find small -type f)
     umount small
-    [ "$first" -eq 3 ] && [ "$second" -eq 3 ]
+    [ "$first" -eq 3 ]
+    [ "$second" -eq 3 ]
     [ -z "$left" ]
 }
 

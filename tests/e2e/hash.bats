@@ -32,10 +32,14 @@ teardown() { common_teardown; }
 
 @test "other algorithms agree with their own tools" {
     make_tree
-    tidemill hash -r -a blake2b tree >B && b2sum --quiet --strict -c B
-    tidemill hash -r -a md5 tree >M && md5sum --quiet --strict -c M
-    tidemill hash -r -a sha512 tree >L && sha512sum --quiet --strict -c L
-    tidemill hash -r -a sha1 tree >K && sha1sum --quiet --strict -c K
+    tidemill hash -r -a blake2b tree >B
+    b2sum --quiet --strict -c B
+    tidemill hash -r -a md5 tree >M
+    md5sum --quiet --strict -c M
+    tidemill hash -r -a sha512 tree >L
+    sha512sum --quiet --strict -c L
+    tidemill hash -r -a sha1 tree >K
+    sha1sum --quiet --strict -c K
 }
 
 @test "several algorithms: tag lines, or a manifest each under -o" {

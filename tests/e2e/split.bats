@@ -133,7 +133,7 @@ PY
     tidemill wait --timeout 60s j1
     head -c 200 f.age >second
     [ "$(stat -c %s second)" -eq 200 ]
-    ! cmp -s first second
+    run ! cmp -s first second
     age -d -i id f.age | cmp - f
     until_ok mills_idle
     no_temporaries .
@@ -174,7 +174,7 @@ PY
     until_ok both_mills_on "$T/f"
     stop "$WORKER"
     no_temporaries .
-    ! grep -q ERROR: worker.err # of a sanitizer
+    run ! grep -q ERROR: worker.err # of a sanitizer
     start_worker
     tidemill wait --timeout 60s j1
     age -d -i id f.age | cmp - f
