@@ -46,6 +46,7 @@ static struct job *job_new(struct sched *s, const struct job_row *row, struct er
         return NULL;
     }
     j->io = j->spec.source == SOURCE_URL;
+    j->light = j->spec.source == SOURCE_BYTES && j->spec.transform == TRANSFORM_NONE;
     j->placeable = true;
     j->client_gone_ns = s->now;
     TAILQ_INIT(&j->ready);

@@ -42,11 +42,23 @@ void lease_take_task(struct lease *l, uint32_t index)
     l->left++;
 }
 
+/* Its share of what a slot may have ahead. */
+static uint32_t weight(const struct lease *l)
+{
+    const struct job *j = l->chunk->job;
+
+    if (j->io)
+        return 0;
+    return j->light ? 1 + l->n * LEASE_WEIGHT / (WIRE_CHUNK_TASKS_MAX + 1) : LEASE_WEIGHT;
+}
+
 void lease_give_end(struct sched *s, struct lease *l)
 {
     struct chunk *c = l->chunk;
     struct job *j = c->job;
 
+    l->weight = weight(l);
+    l->node->cpu_weight += l->weight;
     j->leased += l->n;
     j->owner->leased += l->n;
     if (j->io)
@@ -77,6 +89,7 @@ void lease_end(struct sched *s, struct lease *l)
     }
     if (!j->io)
         l->node->cpu_leases--;
+    l->node->cpu_weight -= l->weight;
     lease_free(s, l);
     c->leases--;
     chunk_list(s, c);
@@ -186,11 +199,13 @@ uint32_t lease_shard_tasks(struct sched *s, struct sched_node *n, const struct c
     /* Towards the end of what waits, in all chunks that are ready, shards shrink, so that
      * all slots end together. A straggler's chunk may be in no list. */
     uint32_t parts = LEASES_PER_SLOT * n->cpu_slots;
+    uint32_t least = j->light ? SHARD_LIGHT : 1;
+    uint32_t most = j->light ? WIRE_CHUNK_TASKS_MAX : p->shard;
     uint64_t waiting = c->waiting;
-    while (c->listed && waiting < (uint64_t)p->shard * parts &&
+    while (c->listed && waiting < (uint64_t)most * parts &&
            (c = TAILQ_NEXT(c, ready_node)))
         waiting += c->waiting;
-    return (uint32_t)MIN(p->shard, MAX(waiting / parts, 1u));
+    return (uint32_t)MIN(most, MAX(waiting / parts, least));
 }
 
 /* Takes up to max waiting tasks, ascending. One that has killed a mill goes alone. */
@@ -307,7 +322,7 @@ static bool node_takes(struct sched *s, const struct sched_node *n, bool io)
         return false;
     if (io)
         return n->io_slots && n->io_tasks < n->io_slots + n->io_slots / 4;
-    return n->cpu_leases < n->cpu_slots * LEASES_PER_SLOT;
+    return n->cpu_weight < n->cpu_slots * LEASES_PER_SLOT * LEASE_WEIGHT;
 }
 
 void lease_pump(struct sched *s)

@@ -20,7 +20,9 @@ enum {
     PEER_QUEUED_MAX = 1 * MIB,    /* bulk waiting in our queue to one peer */
     CANCEL_CHUNKS_PER_TURN = 64,
     LEASES_PER_SLOT = 2, /* so that a slot never waits for the network */
+    LEASE_WEIGHT = 16,   /* of such a lease; one of a light job weighs less */
     SHARD_FIRST = 16,    /* tasks of the first shard, before anything is measured */
+    SHARD_LIGHT = 256,   /* of light tasks: fewer are not worth a message */
 };
 #define SHARD_NS       (250 * NS_PER_MS)
 #define BACKOFF_NS     (1 * NS_PER_S)
@@ -100,6 +102,7 @@ struct job {
     struct blob *spec_bytes, *name_bytes, *owner_bytes;
     struct job_spec spec;        /* borrows from spec_bytes */
     bool io, placeable, refused; /* io: class; placeable: some node may run it */
+    bool light; /* digests of inline bytes: a whole chunk is a few milliseconds' work */
     struct owner *owner;
     struct chunk_info *chunks;
     uint32_t chunks_cap;
@@ -129,7 +132,8 @@ struct lease {
     struct sched_node *node;
     struct chunk *chunk;
     uint32_t n, left;
-    uint8_t *live;              /* bitmap over the chunk's tasks: those it still owes */
+    uint32_t weight; /* of LEASE_WEIGHT; 0 = it fetches, or not all taken yet */
+    uint8_t *live;   /* bitmap over the chunk's tasks: those it still owes */
     int64_t given_ns, moved_ns; /* moved: its node last said that it goes on */
     LIST_ENTRY(lease) node_node;
     UT_hash_handle hh;
@@ -154,7 +158,7 @@ struct sched_node {
     bool settled;      /* it was welcomed once: all that it holds is known here */
     bool stored;       /* it is waited for after a restart */
     uint32_t cpu_slots, io_slots;
-    uint32_t cpu_leases, cpu_busy, io_busy;
+    uint32_t cpu_leases, cpu_weight, cpu_busy, io_busy;
     uint64_t io_tasks, done;
     bool draining, files; /* files: it has roots */
     struct blob *identities;

@@ -48,26 +48,28 @@ static void check_job(struct world *w, const struct sched *s, const struct job *
 
 static void check_node(struct world *w, const struct sched_node *n)
 {
-    uint32_t cpu = 0, given = 0; /* given: in this session */
+    uint32_t cpu = 0, weight = 0, given = 0; /* given: in this session */
     uint64_t io = 0, given_io = 0;
     const struct lease *l;
 
     LIST_FOREACH (l, &n->leases, node_node) {
+        weight += l->weight;
         cpu += !l->chunk->job->io;
         io += l->chunk->job->io ? l->left : 0;
         if (check_given_to(w, l->id) != n->peer)
             continue;
-        given += !l->chunk->job->io;
+        given += l->weight;
         given_io += l->chunk->job->io ? l->left : 0;
     }
-    if (cpu != n->cpu_leases || io != n->io_tasks)
-        broken(w, "books: node %s: leases %u/%u fetching %llu/%llu", n->name,
-               n->cpu_leases, cpu, (unsigned long long)n->io_tasks,
+    if (cpu != n->cpu_leases || weight != n->cpu_weight || io != n->io_tasks)
+        broken(w, "books: node %s: leases %u/%u weight %u/%u fetching %llu/%llu", n->name,
+               n->cpu_leases, cpu, n->cpu_weight, weight, (unsigned long long)n->io_tasks,
                (unsigned long long)io);
-    if (given > n->cpu_slots * LEASES_PER_SLOT ||
+    if (given >= n->cpu_slots * LEASES_PER_SLOT * LEASE_WEIGHT + LEASE_WEIGHT ||
         given_io > n->io_slots + n->io_slots / 4 + 8)
         broken(w,
-               "P4: node %s holds %u leases and %llu fetches, more than its slots allow",
+               "P4: node %s holds a weight of %u and %llu fetches, more than its slots "
+               "allow",
                n->name, given, (unsigned long long)given_io);
 }
 

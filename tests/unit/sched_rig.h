@@ -23,6 +23,7 @@ struct rig {
     size_t open_bytes;
     size_t backlog;
     bool full;
+    bool light; /* its job 1 is */
 };
 
 static inline struct fx_group *begin(struct rig *r)
@@ -109,7 +110,8 @@ static inline struct msg hello_of(peer_id peer, const char *name, uint8_t nonce)
                                   .version_max = WIRE_VERSION,
                                   .name = span_str(name),
                                   .nonce = { nonce },
-                                  .cpu_slots = 1 };
+                                  .cpu_slots = 1,
+                                  .files = true };
     return m;
 }
 
@@ -119,22 +121,24 @@ static inline void hello(struct rig *r, peer_id peer)
     say_and_commit(r, peer, &m);
 }
 
-/* The packed spec of the jobs that are submitted. */
-static inline struct span map_spec(void)
+/* The packed spec of the jobs that are submitted: nobody knows how long a task takes, or,
+ * light, inline bytes. */
+static inline struct span spec_of(bool light)
 {
-    static struct buf packed;
-    struct job_spec spec = { .command = SPAN_LIT("map") };
+    static struct buf packed[2];
+    struct job_spec spec = { .command = SPAN_LIT("map"),
+                             .source = light ? SOURCE_BYTES : SOURCE_PATH };
 
-    if (!packed.len)
-        spec_pack(&packed, &spec);
-    return buf_span(&packed);
+    if (!packed[light].len)
+        spec_pack(&packed[light], &spec);
+    return buf_span(&packed[light]);
 }
 
 static inline struct fx_group *say_submit(struct rig *r, uint8_t key)
 {
     struct msg m = { .type = MSG_SUBMIT };
 
-    m.submit = (struct msg_submit){ .key = { key }, .spec = map_spec() };
+    m.submit = (struct msg_submit){ .key = { key }, .spec = spec_of(r->light) };
     return say(r, CLIENT, &m);
 }
 

@@ -254,11 +254,11 @@ static void say_done(struct exchange *x, uint32_t task, const uint8_t *digest)
     value_pack(&value, &v);
     uint32_t len = (uint32_t)value.len;
     m.body = buf_span(&value);
-    m.done = (struct msg_done){ .lease = LEASE + task,
+    m.done = (struct msg_done){ .lease = LEASE,
                                 .job = 1,
                                 .epoch = epoch,
                                 .batch = { 1, &task, &status, &len },
-                                .last = true };
+                                .last = task == 1 };
     memcpy(m.done.digest, digest, WIRE_DIGEST_BYTES);
     turn(x, WORKER, &m);
 }

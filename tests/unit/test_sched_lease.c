@@ -218,11 +218,21 @@ static void a_worker_hears_that_a_job_has_ended(void **state)
 
 enum { CHUNK_TASKS = 24 };
 
+static uint32_t leases_in(const struct fx_group *g)
+{
+    const struct fx *fx;
+    uint32_t n = 0;
+
+    STAILQ_FOREACH (fx, &g->list, node)
+        n += fx->type == FX_SEND_NOW && fx->send.msg.type == MSG_LEASE;
+    return n;
+}
+
 /* Tasks of the first lease of a worker that comes when so many chunks wait. */
-static uint32_t first_shard(uint32_t chunks)
+static uint32_t first_shard(bool light, uint32_t chunks, uint32_t *ret_leases)
 {
     struct msg m = hello_of(WORKER, "x", 0);
-    struct rig r = { 0 };
+    struct rig r = { .light = light };
 
     rig_init(&r);
     for (uint32_t seq = 0; seq < chunks; seq++)
@@ -232,6 +242,7 @@ static uint32_t first_shard(uint32_t chunks)
     const struct msg *lease = sent_to(g, WORKER, MSG_LEASE);
     assert_non_null(lease);
     uint32_t n = lease->lease.n_lens;
+    *ret_leases = leases_in(g);
     fx_group_free(g);
     sched_free(r.sched);
     return n;
@@ -241,9 +252,25 @@ static uint32_t first_shard(uint32_t chunks)
  * leased in crumbs. */
 static void shards_shrink_at_the_end_of_what_waits(void **state)
 {
+    uint32_t leases;
+
     (void)state;
-    assert_int_equal(first_shard(1), CHUNK_TASKS / 2); /* a slot has two leases */
-    assert_int_equal(first_shard(2), 16);              /* what a first shard has */
+    assert_int_equal(first_shard(false, 1, &leases), CHUNK_TASKS / 2);
+    assert_int_equal(leases, 2); /* for its one slot */
+    assert_int_equal(first_shard(false, 2, &leases), 16);
+    assert_int_equal(leases, 2);
+}
+
+/* What costs less than a message is not cut, and a slot has more of it ahead. */
+static void light_tasks_are_leased_by_the_chunk(void **state)
+{
+    uint32_t leases;
+
+    (void)state;
+    assert_int_equal(first_shard(true, 1, &leases), CHUNK_TASKS);
+    assert_int_equal(leases, 1);
+    assert_int_equal(first_shard(true, 6, &leases), CHUNK_TASKS);
+    assert_int_equal(leases, 6);
 }
 
 /* R12: what others do to its mills does not count against a task, but not for ever. */
@@ -281,6 +308,7 @@ int main(void)
         cmocka_unit_test(the_faster_one_wins_and_the_other_stops),
         cmocka_unit_test(a_worker_hears_that_a_job_has_ended),
         cmocka_unit_test(shards_shrink_at_the_end_of_what_waits),
+        cmocka_unit_test(light_tasks_are_leased_by_the_chunk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@ static void rig_restart(struct rig *r, uint32_t recorded)
     struct sched_config config = { .epoch = { 2, { 2 } } };
     struct chunk_row chunk = { .job = 1, .n = 4 };
     struct job_row job = {
-        .id = 1, .key = { 1 }, .spec = map_spec(), .state = JOB_SEALED
+        .id = 1, .key = { 1 }, .spec = spec_of(false), .state = JOB_SEALED
     };
 
     crypto_init();
@@ -345,17 +345,15 @@ static void another_name_on_a_connection_is_another_node(void **state)
 /* A worker without roots takes inline bytes and URLs only. */
 static void files_are_for_nodes_with_roots(void **state)
 {
-    struct job_spec spec = { .command = SPAN_LIT("hash"), .source = SOURCE_PATH };
-    struct msg m = { .type = MSG_SUBMIT };
-    AUTO_BUF packed = BUF_INIT;
-    struct rig r = { 0 };
+    struct msg m = hello_of(WORKER, "x", 0);
+    struct rig r = { .light = true };
 
     (void)state;
     rig_init(&r);
-    hello(&r, WORKER); /* says nothing of files */
-    spec_pack(&packed, &spec);
-    m.submit = (struct msg_submit){ .key = { 2 }, .spec = buf_span(&packed) };
-    struct fx_group *g = say(&r, CLIENT, &m);
+    m.hello.files = false;
+    say_and_commit(&r, WORKER, &m);
+    r.light = false;
+    struct fx_group *g = say_submit(&r, 2);
     assert_int_equal(sent(g, MSG_ERROR)->error.code, 10);
     assert_null(find(g, FX_JOB, 0));
     fx_group_free(g);

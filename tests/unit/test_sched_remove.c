@@ -58,7 +58,7 @@ static void only_an_ended_job_is_removed(void **state)
 static void the_key_of_a_removed_job_stays(void **state)
 {
     struct msg again = { .type = MSG_SUBMIT,
-                         .submit = { .key = { 1 }, .spec = map_spec() } };
+                         .submit = { .key = { 1 }, .spec = spec_of(false) } };
     struct sched_config config = { .epoch = { 2, { 1 } } };
     struct rig r = { 0 };
 

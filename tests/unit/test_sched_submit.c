@@ -138,7 +138,7 @@ static void a_job_has_a_largest_number_of_tasks(void **state)
 {
     struct sched_config config = { .epoch = { 2, { 1 } } };
     struct rig r = { .sched = sched_new(&config), .now_ns = NS_PER_S };
-    struct job_row job = { .id = 1, .key = { 1 }, .spec = map_spec() };
+    struct job_row job = { .id = 1, .key = { 1 }, .spec = spec_of(false) };
 
     (void)state;
     crypto_init();
@@ -259,7 +259,7 @@ static void many_jobs_do_not_open_more_than_the_window(void **state)
     crypto_init();
     for (uint8_t i = 1; i <= JOBS; i++) {
         struct job_row job = {
-            .id = i, .key = { i }, .spec = map_spec(), .state = JOB_SEALED
+            .id = i, .key = { i }, .spec = spec_of(false), .state = JOB_SEALED
         };
         struct chunk_row chunk = { .job = i, .n = WIRE_CHUNK_TASKS_MAX };
         sched_load_job(r.sched, &job);
