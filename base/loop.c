@@ -147,6 +147,7 @@ struct loop_io *loop_io_new(struct loop *loop, int fd, int events, loop_io_fn *f
     io->fn = fn;
     io->arg = arg;
     ev_io_init(&io->ev, on_io, fd, to_ev(events));
+    ev_set_priority(&io->ev, events & LOOP_FIRST ? 1 : 0);
     if (events)
         ev_io_start(loop->ev, &io->ev);
     return io;

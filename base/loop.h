@@ -9,7 +9,7 @@
 #include "base/err.h"
 
 enum loop_backend { LOOP_AUTO, LOOP_SELECT, LOOP_POLL, LOOP_EPOLL };
-enum { LOOP_READ = 1, LOOP_WRITE = 2 };
+enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_FIRST = 4 };
 
 struct loop;
 struct loop_io;
@@ -32,7 +32,8 @@ int64_t loop_now_ns(const struct loop *loop); /* monotonic, read once a turn */
 typedef void loop_io_fn(void *arg, int events);
 typedef void loop_fn(void *arg);
 
-/* Watches fd for LOOP_READ | LOOP_WRITE. Stopped when freed; free before closing fd. */
+/* Watches fd for LOOP_READ | LOOP_WRITE. Stopped when freed; free before closing fd. With
+ * LOOP_FIRST fn runs before the hooks of its turn, else after them. */
 struct loop_io *loop_io_new(struct loop *loop, int fd, int events, loop_io_fn *fn,
                             void *arg);
 void loop_io_set(struct loop_io *io, int events); /* 0 = pause */
@@ -52,7 +53,8 @@ void loop_wake_post(struct loop_wake *wake); /* any thread; async-signal-safe */
 void loop_wake_free(struct loop_wake *wake); /* takes NULL */
 
 /* before_wait runs just before the loop would block and says whether it must not (true =
- * poll only); after_wait runs after each wait. For libraries with edge-triggered fds. */
+ * poll only); after_wait runs after each wait. For libraries with edge-triggered fds. The
+ * newest hook is asked first, and told first. */
 struct loop_hook *loop_hook_new(struct loop *loop, bool (*before_wait)(void *arg),
                                 loop_fn *after_wait, void *arg);
 void loop_hook_free(struct loop_hook *hook); /* takes NULL */

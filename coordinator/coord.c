@@ -127,7 +127,7 @@ static void tell_queued(void *arg, peer_id peer)
                       link_queued_bytes(peer_link(c, peer), inner_id(peer)));
 }
 
-/* Ends the turn, if one was begun. True: more is to do before the loop may sleep. */
+/* Ends the turn, if one was begun. */
 static bool turn_end(void *arg)
 {
     struct coord *c = arg;
@@ -150,7 +150,7 @@ static bool turn_end(void *arg)
     if (c->drain_ns &&
         (sched_drain(c->sched) || loop_now_ns(c->loop) - c->drain_ns > DRAIN_NS))
         loop_stop(c->loop);
-    return true;
+    return false; /* the links are asked after this, if they were sent through */
 }
 
 static void on_timer(void *arg)
@@ -323,13 +323,13 @@ int coord_new(struct loop *loop, const struct coord_config *config,
     c->config = *config;
     c->ctx = link_ctx_new(1);
     c->timer = loop_timer_new(loop, on_timer, c);
-    c->hook = loop_hook_new(loop, turn_end, after_wait, c);
     if (store_open(config->state_dir, config->durability, &c->store, err) < 0 ||
         load(c, err) < 0 || store_start(c->store, loop, &store_events, c, err) < 0 ||
         listen_all(c, err) < 0) {
         coord_free(c);
         return -1;
     }
+    c->hook = loop_hook_new(loop, turn_end, after_wait, c); /* before the links' */
     turn_begin(c);
     *ret_coord = c;
     return 0;

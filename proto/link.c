@@ -45,6 +45,7 @@ struct link {
     uint32_t frame_max;
     bool router, any_gone;
     bool any_queued; /* for the socket, not for a window */
+    bool touched;    /* the library may have taken in what ZMQ_FD was to tell */
     void *socket;
     struct link_monitor *monitor; /* a DEALER's */
     struct link_door *door;       /* a ROUTER's */
@@ -118,7 +119,7 @@ static int socket_events(const struct link *l)
     size_t len = sizeof(events);
 
     if (zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &len) < 0)
-        return 0;
+        return ZMQ_POLLIN; /* a signal came in between: to be asked again */
     return events;
 }
 
@@ -127,6 +128,7 @@ static int send_frames(struct link *l, struct link_peer *p, zmq_msg_t *frames, u
 {
     int flags = ZMQ_DONTWAIT | ZMQ_SNDMORE;
 
+    l->touched = true;
     if (l->router && zmq_send(l->socket, p->rid, p->rid_len, flags) < 0)
         return -1;
     for (unsigned i = 0; i < n; i++) {
@@ -293,8 +295,11 @@ static bool receive(struct link *l)
     zmq_msg_init(&rid);
     zmq_msg_init(&envelope);
     zmq_msg_init(&body);
-    if (zmq_msg_recv(l->router ? &rid : &envelope, l->socket, ZMQ_DONTWAIT) < 0)
+    if (zmq_msg_recv(l->router ? &rid : &envelope, l->socket, ZMQ_DONTWAIT) < 0) {
+        l->touched = errno != EAGAIN; /* else ZMQ_FD tells what comes from here on */
         return false;
+    }
+    l->touched = true;
     p = sender(l, l->router ? frame_span(&rid) : SPAN_NONE);
     if (l->router && zmq_msg_more(&rid))
         zmq_msg_recv(&envelope, l->socket, ZMQ_DONTWAIT);
@@ -352,24 +357,29 @@ static void sweep(struct link *l)
             peer_lost(l, p);
 }
 
-/* ZMQ_FD is edge-triggered and every call may eat the edge: ask before each wait. */
+/* ZMQ_FD is edge-triggered and every call may eat the edge: ask before each wait, if
+ * there was one since the socket was asked, or had nothing to receive. */
 static bool before_wait(void *arg)
 {
     struct link *l = arg;
-    int events = socket_events(l);
 
-    return (events & ZMQ_POLLIN) || (l->any_queued && (events & ZMQ_POLLOUT)) ||
-           l->any_gone;
+    if (l->touched) {
+        int events = socket_events(l);
+        l->touched = (events & ZMQ_POLLIN) || (l->any_queued && (events & ZMQ_POLLOUT));
+    }
+    return l->touched || l->any_gone;
 }
 
 static void after_wait(void *arg)
 {
     struct link *l = arg;
 
-    flush(l);
-    for (int i = 0; i < LINK_BURST && receive(l); i++)
-        ;
-    flush(l);
+    if (l->touched) {
+        flush(l);
+        for (int i = 0; i < LINK_BURST && receive(l); i++)
+            ;
+        flush(l);
+    }
     sweep(l);
     if (l->any_gone)
         tell_gone(l);
@@ -377,7 +387,10 @@ static void after_wait(void *arg)
 
 static void on_fd(void *arg, int events)
 {
-    (void)arg, (void)events; /* only wakes the loop; after_wait does the work */
+    struct link *l = arg;
+
+    (void)events;
+    l->touched = true; /* after_wait, which comes next, does the work */
 }
 
 /* ---- life ---- */
@@ -388,7 +401,8 @@ static void watch(struct link *l)
     size_t len = sizeof(fd);
 
     CHECK(zmq_getsockopt(l->socket, ZMQ_FD, &fd, &len) == 0);
-    l->io = loop_io_new(l->loop, fd, LOOP_READ, on_fd, l);
+    l->io = loop_io_new(l->loop, fd, LOOP_READ | LOOP_FIRST, on_fd, l);
+    l->touched = true;
 }
 
 static void on_connected(void *arg, unsigned event, int value)

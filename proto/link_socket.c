@@ -59,19 +59,17 @@ struct link_monitor {
     void *watched, *events; /* sockets; events: a PAIR that gets what happens */
     struct loop_hook *hook;
     struct loop_io *io;
+    bool untold; /* something may have happened */
     link_monitor_fn *fn;
     void *arg;
 };
 
-/* ZMQ_FD is edge-triggered here too: ask before each wait. */
+/* ZMQ_FD tells once what came after all was received: nothing else is ever done with this
+ * socket, so there is nothing to ask it. */
 static bool before_wait(void *arg)
 {
     struct link_monitor *m = arg;
-    int events = 0;
-    size_t len = sizeof(events);
-
-    return zmq_getsockopt(m->events, ZMQ_EVENTS, &events, &len) == 0 &&
-           (events & ZMQ_POLLIN);
+    return m->untold;
 }
 
 /* An event is two frames: its number (u16) and value, then an address. */
@@ -87,16 +85,21 @@ void link_monitor_tell(struct link_monitor *m)
         zmq_recv(m->events, address, sizeof(address), ZMQ_DONTWAIT);
         m->fn(m->arg, event, value);
     }
+    m->untold = errno == EINTR;
 }
 
 static void after_wait(void *arg)
 {
-    link_monitor_tell(arg);
+    struct link_monitor *m = arg;
+    if (m->untold)
+        link_monitor_tell(m);
 }
 
 static void on_fd(void *arg, int events)
 {
-    (void)arg, (void)events; /* only wakes the loop; after_wait does the work */
+    struct link_monitor *m = arg;
+    (void)events;
+    m->untold = true; /* after_wait, which comes next, does the work */
 }
 
 struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket,
@@ -110,12 +113,12 @@ struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket
 
     snprintf(address, sizeof(address), "inproc://monitor-%u",
              atomic_fetch_add(&serial, 1));
-    *m = (struct link_monitor){ .watched = socket, .fn = fn, .arg = arg };
+    *m = (struct link_monitor){ .watched = socket, .untold = true, .fn = fn, .arg = arg };
     CHECK(zmq_socket_monitor(socket, address, (int)events) == 0);
     m->events = zmq_socket(zmq, ZMQ_PAIR);
     CHECK(m->events && zmq_connect(m->events, address) == 0);
     CHECK(zmq_getsockopt(m->events, ZMQ_FD, &fd, &len) == 0);
-    m->io = loop_io_new(loop, fd, LOOP_READ, on_fd, m);
+    m->io = loop_io_new(loop, fd, LOOP_READ | LOOP_FIRST, on_fd, m);
     m->hook = loop_hook_new(loop, before_wait, after_wait, m);
     return m;
 }

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/loop.h"
@@ -92,6 +93,60 @@ static void every_backend_delivers(void **state)
     }
 }
 
+static char order[16];
+
+static void note(const char *what)
+{
+    strncat(order, what, sizeof(order) - strlen(order) - 1);
+}
+static void note_fd(void *arg, int events)
+{
+    (void)events;
+    note(arg);
+}
+static void note_event(void *arg)
+{
+    note(arg);
+}
+static bool note_asked(void *arg)
+{
+    note(arg);
+    return false;
+}
+
+/* Links rest on it: what the newest hook sends, the older ones see before the wait; and
+ * what an fd says that comes first, they see after it, before any timer fires. */
+static void hooks_run_newest_first(void **state)
+{
+    (void)state;
+    struct loop *loop;
+    struct err err = { 0 };
+    int fds[2];
+    assert_int_equal(loop_new(LOOP_AUTO, &loop, &err), 0);
+    assert_int_equal(pipe(fds), 0);
+    assert_int_equal(write(fds[1], "x", 1), 1);
+    struct loop_hook *old = loop_hook_new(loop, note_asked, note_event, "o");
+    struct loop_hook *new = loop_hook_new(loop, note_asked, note_event, "n");
+    struct loop_io *first =
+        loop_io_new(loop, fds[0], LOOP_READ | LOOP_FIRST, note_fd, "1");
+    struct loop_timer *timer = loop_timer_new(loop, note_event, "t");
+    loop_timer_arm(timer, 0);
+    loop_once(loop, true);
+    assert_string_equal(order, "no1not");
+    loop_io_free(first);
+    struct loop_io *later = loop_io_new(loop, fds[0], LOOP_READ, note_fd, "2");
+    order[0] = '\0';
+    loop_once(loop, true);
+    assert_string_equal(order, "nono2");
+    loop_timer_free(timer);
+    loop_io_free(later);
+    loop_hook_free(new);
+    loop_hook_free(old);
+    loop_free(loop);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void an_unknown_backend_is_refused(void **state)
 {
     (void)state;
@@ -103,6 +158,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_backend_delivers),
+        cmocka_unit_test(hooks_run_newest_first),
         cmocka_unit_test(an_unknown_backend_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
