@@ -463,8 +463,8 @@ void store_push(struct store *s, struct fx_group *g)
     s->backlog += g->bytes + GROUP_BYTES;
     pthread_mutex_lock(&s->mutex);
     STAILQ_INSERT_TAIL(&s->waiting, g, node);
-    pthread_cond_signal(&s->cond);
     pthread_mutex_unlock(&s->mutex);
+    pthread_cond_signal(&s->cond); /* its thread need not wait for the mutex then */
 }
 
 size_t store_backlog_bytes(const struct store *s)

@@ -33,7 +33,7 @@ int error_out(struct tm_error *out, const struct err *err)
     return -1;
 }
 
-/* ---- under the mutex, from any thread ---- */
+/* ---- under the mutex ---- */
 
 void conn_kick(struct conn *c)
 {
@@ -42,7 +42,7 @@ void conn_kick(struct conn *c)
 
 void conn_notify(struct conn *c)
 {
-    pthread_cond_broadcast(&c->cond);
+    c->news = true;
     if (c->event_hot)
         return;
     c->event_hot = true;
@@ -109,6 +109,16 @@ void tm_interrupt(struct tm *tm)
 }
 
 /* ---- the thread: what goes out ---- */
+
+/* Waiters are woken when they can go on: in the mutex they would only wait for it. */
+static void leave(struct conn *c)
+{
+    bool news = c->news;
+    c->news = false;
+    pthread_mutex_unlock(&c->mu);
+    if (news)
+        pthread_cond_broadcast(&c->cond);
+}
 
 /* Sends what is due, and arms the timer of chunks that wait for more inputs. */
 static void pump(struct conn *c)
@@ -276,7 +286,7 @@ static void on_message(void *arg, peer_id peer, const struct msg *m)
         handlers[m->type](c, m);
         pump(c);
     }
-    pthread_mutex_unlock(&c->mu);
+    leave(c);
 }
 
 static void on_garbage(void *arg, peer_id peer, const char *text)
@@ -287,7 +297,7 @@ static void on_garbage(void *arg, peer_id peer, const char *text)
     err_set(&why, TM_ERROR, "%s sent what is no message: %s", c->endpoint, text);
     pthread_mutex_lock(&c->mu);
     conn_die(c, &why);
-    pthread_mutex_unlock(&c->mu);
+    leave(c);
 }
 
 /* Another connection than the session began on: at its end may be a new coordinator. */
@@ -299,7 +309,7 @@ static void on_connected(void *arg)
         session_lost(c);
         send_hello(c);
     }
-    pthread_mutex_unlock(&c->mu);
+    leave(c);
 }
 
 /* ---- the thread: timers ---- */
@@ -310,9 +320,11 @@ static void on_wake(void *arg)
     pthread_mutex_lock(&c->mu);
     if (c->stop)
         loop_stop(c->loop);
-    pthread_cond_broadcast(&c->cond); /* tm_interrupt: waiters look at its count */
+    unsigned interrupts = __atomic_load_n(&c->interrupts, __ATOMIC_RELAXED);
+    c->news |= interrupts != c->interrupts_told;
+    c->interrupts_told = interrupts;
     pump(c);
-    pthread_mutex_unlock(&c->mu);
+    leave(c);
 }
 
 static void on_retry(void *arg)
@@ -320,7 +332,7 @@ static void on_retry(void *arg)
     struct conn *c = arg;
     pthread_mutex_lock(&c->mu);
     pump(c);
-    pthread_mutex_unlock(&c->mu);
+    leave(c);
 }
 
 static void on_flush(void *arg)
@@ -335,7 +347,7 @@ static void on_flush(void *arg)
             chunk_close(job);
     }
     pump(c);
-    pthread_mutex_unlock(&c->mu);
+    leave(c);
 }
 
 static void check_greeting(struct conn *c, int64_t now)
@@ -371,7 +383,7 @@ static void on_tick(void *arg)
     else if (c->state == CONN_GREETING)
         check_greeting(c, now);
     loop_timer_arm(c->tick, MIN(TICK_NS, c->beat_ns));
-    pthread_mutex_unlock(&c->mu);
+    leave(c);
 }
 
 static void *thread_main(void *arg)

@@ -128,6 +128,7 @@ struct conn {
     bool stop;
     int event_fd;
     bool event_hot; /* event_fd is readable */
+    bool news;      /* waiters are to look again once the mutex is free */
     uint32_t chunk_tasks_max, chunk_bytes_max, input_max;
     struct job_list all, ready, asked, filling; /* asked: Submit sent, in that order */
     struct tm_job *keys, *ids;                  /* uthash heads */
@@ -137,7 +138,7 @@ struct conn {
     LIST_HEAD(, tm_future) futures;
     LIST_HEAD(, tm_map) maps;
     unsigned interrupts; /* atomic: counts tm_interrupt */
-    unsigned interrupts_seen;
+    unsigned interrupts_seen, interrupts_told;
 
     /* The thread's own. */
     struct loop *loop;
@@ -167,7 +168,7 @@ void conn_init(struct conn *c);
 void conn_fini(struct conn *c);
 /* All below: under the mutex. */
 void conn_kick(struct conn *c);   /* the thread shall send what is due */
-void conn_notify(struct conn *c); /* waiters and tm_fd: look again */
+void conn_notify(struct conn *c); /* thread: waiters and tm_fd are to look again */
 void conn_die(struct conn *c, const struct err *why);
 /* -1 and err when the connection failed for good. */
 int conn_alive(const struct conn *c, struct err *err);
