@@ -26,7 +26,8 @@ struct coord {
     size_t n_listeners;
     struct store *store;
     struct sched *sched;
-    struct fx_group *turn; /* NULL between turns */
+    struct fx_group *turn;             /* NULL between turns */
+    STAILQ_HEAD(, fx_group) committed; /* what they send leaves at the end of the turn */
     struct loop_timer *timer;
     struct loop_hook *hook;
     int64_t drain_ns; /* when it began; 0 = not */
@@ -104,12 +105,14 @@ static void fail_at_send(enum msg_type type)
     }
 }
 
-static void send_all(struct coord *c, struct fx_group *g, enum fx_type type)
+/* Those messages whose types are in the set. */
+static void send_all(struct coord *c, struct fx_group *g, enum fx_type type,
+                     uint32_t types)
 {
     struct fx *fx;
 
     STAILQ_FOREACH (fx, &g->list, node) {
-        if (fx->type != type)
+        if (fx->type != type || !(types & BIT(fx->send.msg.type)))
             continue;
         fail_at_send(fx->send.msg.type);
         struct link *link = peer_link(c, fx->send.peer);
@@ -117,6 +120,44 @@ static void send_all(struct coord *c, struct fx_group *g, enum fx_type type)
             log_debug("not_sent", "peer=%llu message=%s",
                       (unsigned long long)fx->send.peer,
                       msg_type_name(fx->send.msg.type));
+    }
+}
+
+static void send_committed(struct coord *c, uint32_t types)
+{
+    struct fx_group *g;
+
+    STAILQ_FOREACH (g, &c->committed, node)
+        send_all(c, g, FX_SEND, types);
+}
+
+/* What somebody waits for leaves before what is only good to know: leases before answers
+ * to clients, and records before the node hears that they are on disk. So to one peer
+ * what no commit stands behind may come before what was said earlier, as it does when the
+ * commit takes longer; else all goes in the order it was said in (a Welcome before
+ * leases). */
+static void send_turn(struct coord *c, struct fx_group *turn)
+{
+    const uint32_t first =
+        BIT(MSG_WELCOME) | BIT(MSG_BEAT) | BIT(MSG_LEASE) | BIT(MSG_REVOKE);
+    const uint32_t last = BIT(MSG_COMMITTED);
+    bool answers = !STAILQ_EMPTY(&c->committed);
+    struct fx_group *g;
+
+    _Static_assert(MSG_TYPE_COUNT <= 32, "sets of message types have 32 bits");
+    if (turn)
+        send_all(c, turn, FX_SEND_NOW, first);
+    if (answers)
+        FAILPOINT("coord_answer_before");
+    send_committed(c, ~last);
+    if (turn)
+        send_all(c, turn, FX_SEND_NOW, ~first);
+    send_committed(c, last);
+    if (answers)
+        FAILPOINT("coord_answer_after");
+    while ((g = STAILQ_FIRST(&c->committed))) {
+        STAILQ_REMOVE_HEAD(&c->committed, node);
+        fx_group_free(g);
     }
 }
 
@@ -138,7 +179,7 @@ static bool turn_end(void *arg)
     sched_each_peer(c->sched, tell_queued, c);
     sched_turn_end(c->sched);
     c->turn = NULL;
-    send_all(c, g, FX_SEND_NOW);
+    send_turn(c, g);
     struct fx_group *pages = fx_group_split_pages(g);
     if (!g->waits)
         fx_group_free(g);
@@ -216,13 +257,10 @@ static void on_committed(void *arg, struct fx_group *g)
 {
     struct coord *c = arg;
 
-    FAILPOINT("coord_answer_before");
-    send_all(c, g, FX_SEND);
-    FAILPOINT("coord_answer_after");
     tell_damage(g);
     turn_begin(c);
     sched_committed(c->sched, g);
-    fx_group_free(g);
+    STAILQ_INSERT_TAIL(&c->committed, g, node);
 }
 
 static void on_failed(void *arg, const struct err *err)
@@ -321,6 +359,7 @@ int coord_new(struct loop *loop, const struct coord_config *config,
 
     c->loop = loop;
     c->config = *config;
+    STAILQ_INIT(&c->committed);
     c->ctx = link_ctx_new(1);
     c->timer = loop_timer_new(loop, on_timer, c);
     if (store_open(config->state_dir, config->durability, &c->store, err) < 0 ||
@@ -363,6 +402,7 @@ void coord_free(struct coord *c)
         store_push(c->store, c->turn);
     c->turn = NULL;
     store_close(c->store, c->config.ephemeral); /* delivers what it still commits */
+    send_turn(c, NULL);
     fx_group_free(c->turn);
     for (size_t i = 0; i < c->n_listeners; i++)
         link_free(c->listeners[i].link);
