@@ -24,6 +24,8 @@ const struct opt cli_common[] = {
     { "verbose", 'v', OPT_FLAG, OFF(verbose), NULL, NULL, 0, 0, NULL, "say more" },
     { "progress", 0, OPT_CHOICE, OFF(progress), "HOW", "auto", 0, 0,
       "auto|bar|plain|json|none", "on standard error" },
+    { "color", 0, OPT_CHOICE, OFF(color), "WHEN", "auto", 0, 0, "auto|always|never",
+      "of the word error; auto: on a terminal, without NO_COLOR" },
     { "procs", 'j', OPT_INT, OFF(procs), "N", "0", 0, 1024, NULL,
       "without a coordinator: processes; 0 = as many as cores" },
     { "name", 0, OPT_STR, OFF(name), "NAME", NULL, 0, 0, NULL, "the job's name" },
@@ -35,6 +37,10 @@ const struct opt cli_common[] = {
       "for one input in a process" },
     { "deadline", 0, OPT_DURATION, OFF(deadline_ns), "TIME", NULL, 0, 0, NULL,
       "the job is cancelled then" },
+    { "dry-run", 0, OPT_FLAG, OFF(dry_run), NULL, NULL, 0, 0, NULL,
+      "print the inputs and where their outputs would go, do nothing" },
+    { "no-input", 0, OPT_FLAG, OFF(no_input), NULL, NULL, 0, 0, NULL,
+      "ask nothing; for scripts that say so everywhere, since nothing asks" },
     { "help", 'h', OPT_FLAG, OFF(help), NULL, NULL, 0, 0, NULL, "this text" },
     { 0 },
 };
@@ -96,6 +102,11 @@ int cli_parse_subs(const struct command *cmd, const struct sub *subs,
         *ret_code = EXIT_OK;
         return -1;
     }
+    if (now.dry_run && !cmd->can_dry_run) { /* it must not be taken for a rehearsal */
+        err_set(&err, EXIT_USAGE, "%s has no --dry-run", cmd->name);
+        *ret_code = cli_error(&err);
+        return -1;
+    }
     return 0;
 }
 
@@ -115,6 +126,17 @@ int cli_call(const char *name, const struct opt *own, int argc, char **argv,
 }
 
 /* ---- errors ---- */
+
+/* Of standard error (https://no-color.org). */
+static bool colored(void)
+{
+    const char *term = getenv("TERM"), *no = getenv("NO_COLOR");
+
+    if (!now.color || strcmp(now.color, "auto") == 0)
+        return isatty(STDERR_FILENO) && !(no && no[0]) &&
+               !(term && strcmp(term, "dumb") == 0);
+    return strcmp(now.color, "always") == 0;
+}
 
 struct err cli_err_of(const struct tm_error *e)
 {
@@ -141,7 +163,8 @@ int cli_error(const struct err *err)
         fprintf(stderr, "%s\n", buf_str(&out));
         return code;
     }
-    fprintf(stderr, "tidemill: error: %s\n", err->text);
+    fprintf(stderr, "tidemill: %s %s\n",
+            colored() ? "\033[1;31merror:\033[0m" : "error:", err->text);
     if (err->hint[0])
         fprintf(stderr, "  hint: %s\n", err->hint);
     return code;

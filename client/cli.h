@@ -20,8 +20,8 @@ enum {
 };
 
 struct common {
-    const char *coordinator, *state, *progress, *name;
-    bool detach, json, quiet, verbose, help;
+    const char *coordinator, *state, *progress, *name, *color;
+    bool detach, json, quiet, verbose, help, dry_run, no_input;
     int64_t procs, priority, retries, task_timeout_ns, deadline_ns;
 };
 extern const struct opt cli_common[]; /* rows for struct common at offset 0 of a target */
@@ -29,6 +29,7 @@ extern const struct opt cli_common[]; /* rows for struct common at offset 0 of a
 struct command {
     const char *name, *args, *summary;
     int (*run)(int argc, char **argv); /* argv[0] is the command's name; the exit code */
+    bool can_dry_run;
 };
 extern const struct command commands[]; /* ends with a NULL name */
 

@@ -253,7 +253,8 @@ static int check(struct check *c, struct err *err)
         .on_result = compare, .arg = c, .counted = true, .follow_flags = TM_TASK_ORDER
     };
     run_key(&c->run, NULL, buf_span(&more));
-    return verdict(c, bad_lines, run_job(&c->run, &open, &spec, add_entries, c));
+    int code = run_job(&c->run, &open, &spec, add_entries, c);
+    return cli_common_now()->dry_run ? code : verdict(c, bad_lines, code);
 }
 
 int check_run(const struct check_options *o)

@@ -260,7 +260,7 @@ static int fetch(void *options, const struct cli_args *call)
     spec.ca_file = ca;
     run_key(&f.run, call, SPAN_NONE);
     int code = run_job(&f.run, &open, &spec, feed, &f);
-    if (code == 0 && f.temp && !o->common.json)
+    if (code == 0 && f.body && !o->common.json)
         code = temp_copy(f.body);
     fetching_fini(&f);
     return code;

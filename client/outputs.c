@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/crypto.h"
+#include "client/dry.h"
 #include "client/names.h"
 #include "client/walk.h"
 
@@ -106,6 +107,10 @@ int stream_run(const char *op, const char *const *args, struct span identity)
     pid_t pid;
     int fd = -1, rc;
 
+    if (cli_common_now()->dry_run) {
+        dry_print(SPAN_LIT("-"), SPAN_LIT("-"));
+        return EXIT_OK;
+    }
     if (tm_find_program("tidemill-worker", NULL, &path, &err) < 0)
         return cli_tm_error(&err);
     for (; *args && n < ARRAY_LEN(argv) - 3; args++)

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/crypto.h"
 #include "client/digests.h"
+#include "client/dry.h"
 #include "client/progress.h"
 #include "client/walk.h"
 
@@ -317,6 +318,10 @@ int run_add(struct run *run, const struct tm_input *in)
 
     if (run->stop)
         return -1;
+    if (run->dry) {
+        dry_add(run, in);
+        return 0;
+    }
     if (run->draining || (run->seen && seen_has(run->seen, in)))
         return 0; /* it is a task already */
     if (run->skip) {
@@ -345,6 +350,8 @@ int run_add(struct run *run, const struct tm_input *in)
 
 int run_await(struct run *run, int fd)
 {
+    if (run->dry)
+        return 1; /* the read waits */
     struct pollfd fds[] = { { .fd = fd, .events = POLLIN },
                             { .fd = tm_fd(run->open.tm), .events = POLLIN } };
     int rc;
@@ -467,8 +474,11 @@ int run_end(struct run *run)
 int run_job(struct run *run, struct tm_open_options *open, struct tm_job_spec *spec,
             int (*feed)(void *arg), void *arg)
 {
-    int code = begin(run, open, spec);
+    int code;
 
+    if (cli_common_now()->dry_run)
+        return dry_run(run, feed, arg);
+    code = begin(run, open, spec);
     if (code)
         return code;
     feed(arg);

@@ -15,6 +15,7 @@ struct run {
     unsigned follow_flags;
     bool private_only; /* a stream: in a private cluster, whatever else there is */
     bool detach, draining, over; /* over: the job ended before its inputs did */
+    bool dry;                    /* --dry-run: there is no job */
     /* Instead of present_result, when set. */
     void (*on_result)(void *arg, const struct tm_result *r);
     void (*on_end)(void *arg); /* before the cluster is closed; may be NULL */

@@ -205,6 +205,42 @@ PY
     [ ! -s err ]
 }
 
+@test "--dry-run: what would be read and written, and nothing is" {
+    files 3
+    tidemill key identity id >r
+    run -0 --separate-stderr tidemill encrypt --dry-run -r "$(cat r)" --recursive -o safe many
+    [ "${#lines[@]}" -eq 3 ]
+    [ "$(sort <<<"$output" | head -1)" = "many/f00000 -> $PWD/safe/many/f00000.age" ]
+    [ ! -e safe ]
+    run -3 --separate-stderr tidemill hash --dry-run many/f00001 missing
+    [ "$output" = many/f00001 ]
+    [[ $stderr == "tidemill: missing: No such file or directory" ]]
+    run -0 tidemill hash --dry-run --json many/f00002
+    [ "$output" = '{"v":1,"input":"many/f00002"}' ]
+    run -0 tidemill fetch --dry-run http://127.0.0.1:1/a/b
+    [ "$output" = "http://127.0.0.1:1/a/b -> -" ]
+    tidemill hash many/f00001 many/f00002 >sums
+    echo changed >many/f00001
+    run -0 tidemill hash -c --dry-run sums
+    [ "$output" = $'many/f00001\nmany/f00002' ]
+    run -2 --separate-stderr tidemill job rm --dry-run all
+    [[ $stderr == *"job has no --dry-run"* ]]
+    [ ! -e run/tidemill ]
+    [ -z "$(ls tmp)" ]
+}
+
+@test "--color: of the word error; --no-input is taken" {
+    run -2 --separate-stderr tidemill hash --no-input --color always
+    [[ $stderr == *$'\e[1;31merror:\e[0m'* ]]
+    run -2 --separate-stderr tidemill hash --color auto
+    [[ $stderr == "tidemill: error: "* ]]
+    run -2 on_terminal "TERM=xterm tidemill hash"
+    on_terminal "TERM=xterm tidemill hash" || true
+    [[ $shown == *$'\e[1;31merror:'* ]]
+    on_terminal "TERM=xterm NO_COLOR=1 tidemill hash" || true
+    [[ $shown == "tidemill: error: "* ]]
+}
+
 @test "--progress json: an object a line with the counts" {
     files 50
     tidemill hash --progress json -r many 2>err >/dev/null
