@@ -221,7 +221,7 @@ PY
     [ "$output" = "http://127.0.0.1:1/a/b -> -" ]
     tidemill hash many/f00001 many/f00002 >sums
     echo changed >many/f00001
-    run -0 tidemill hash -c --dry-run sums
+    run -0 tidemill hash --dry-run -c sums
     [ "$output" = $'many/f00001\nmany/f00002' ]
     run -2 --separate-stderr tidemill job rm --dry-run all
     [[ $stderr == *"job has no --dry-run"* ]]
