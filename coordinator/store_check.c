@@ -127,7 +127,8 @@ static void check_batch(struct check *c, sqlite3_stmt *st)
 static void check_chunk(struct check *c, sqlite3_stmt *st)
 {
     uint8_t digest[WIRE_DIGEST_BYTES];
-    uint32_t seq = (uint32_t)column_u64(st, 0), n = (uint32_t)column_u64(st, 2);
+    uint32_t seq = (uint32_t)column_u64(st, 0) /* of job << 32 | seq */,
+             n = (uint32_t)column_u64(st, 2);
     struct span lens = column_span(st, 4), body = column_span(st, 5);
     uint64_t bytes = 0;
 
@@ -209,8 +210,8 @@ static void check_job(struct check *c, sqlite3_stmt *st)
     c->seq = 0;
     memset(c->by, 0, sizeof(c->by));
     each(c, "chunks",
-         "SELECT seq, first, n, digest, lens, body FROM chunk WHERE job = ? AND ?2 = 0"
-         " ORDER BY seq",
+         "SELECT id, first, n, digest, lens, body FROM chunk WHERE id"
+         " BETWEEN " SQL_CHUNKS_OF("?1") " AND ?2 = 0 ORDER BY id",
          (int64_t)c->job.id, 0, check_chunk);
     each(
         c, "cursors",
@@ -260,13 +261,14 @@ static void check_all(struct check *c)
          " (SELECT id FROM job)",
          0, 0, check_removed);
     each(c, "chunks",
-         "SELECT 'chunk', id FROM chunk WHERE job NOT IN (SELECT id FROM job"
+         "SELECT 'job ' || (id >> 32) || ': chunk', id & 4294967295 FROM chunk"
+         " WHERE id >> 32 NOT IN (SELECT id FROM job"
          " UNION ALL SELECT id FROM removed WHERE rows = 1)",
          0, 0, check_orphan);
     each(c, "batches",
          "SELECT 'batch', row FROM batch b WHERE job NOT IN (SELECT id FROM removed"
          " WHERE rows = 1) AND NOT EXISTS"
-         " (SELECT 1 FROM chunk c WHERE c.job = b.job AND c.seq = b.chunk)",
+         " (SELECT 1 FROM chunk WHERE id = (b.job << 32 | b.chunk))",
          0, 0, check_orphan);
 }
 

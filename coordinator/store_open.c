@@ -14,8 +14,9 @@ static const char schema[] =
     "CREATE TABLE removed(id INTEGER PRIMARY KEY, key BLOB, rows INT);"
     "CREATE INDEX removed_rows ON removed(id) WHERE rows = 1;"
     "CREATE TABLE node(node BLOB PRIMARY KEY) WITHOUT ROWID;"
-    "CREATE TABLE chunk(id INTEGER PRIMARY KEY, job INT, seq INT, first INT, n INT,"
-    " digest BLOB, lens BLOB, body BLOB, UNIQUE(job, seq));"
+    /* id: job << 32 | seq */
+    "CREATE TABLE chunk(id INTEGER PRIMARY KEY, first INT, n INT, digest BLOB,"
+    " lens BLOB, body BLOB);"
     "CREATE TABLE batch(row INTEGER PRIMARY KEY, job INT, chunk INT, cursor INT,"
     " epoch INT, lease INT, n INT, head BLOB, digest BLOB, node BLOB, tasks BLOB,"
     " statuses BLOB, attempts BLOB, lens BLOB, vals BLOB);"
@@ -279,12 +280,12 @@ static struct known *known_at(struct loading *l, uint64_t job)
 
 static int load_chunk(struct loading *l, sqlite3_stmt *st, struct err *err)
 {
-    struct chunk_row r = { .job = column_u64(st, 0),
-                           .seq = (uint32_t)column_u64(st, 1),
-                           .first = column_u64(st, 2),
-                           .n = (uint32_t)column_u64(st, 3) };
-    struct span digest = column_span(st, 4);
-    uint32_t recorded = (uint32_t)column_u64(st, 5);
+    struct chunk_row r = { .job = column_u64(st, 0) >> 32,
+                           .seq = (uint32_t)column_u64(st, 0),
+                           .first = column_u64(st, 1),
+                           .n = (uint32_t)column_u64(st, 2) };
+    struct span digest = column_span(st, 3);
+    uint32_t recorded = (uint32_t)column_u64(st, 4);
     struct known *k = known_at(l, r.job);
 
     if (!k)
@@ -375,9 +376,10 @@ static int load_all(struct sql *q, struct loading *l, struct err *err)
         int (*row)(struct loading *l, sqlite3_stmt *st, struct err *err);
     } parts[] = {
         { "SELECT " JOB_COLUMNS " FROM job ORDER BY id", load_job },
-        { "SELECT c.job, c.seq, c.first, c.n, c.digest, coalesce(b.n, 0) FROM chunk c"
-          " LEFT JOIN (SELECT job, chunk, sum(n) AS n FROM batch GROUP BY job, chunk) b"
-          " ON b.job = c.job AND b.chunk = c.seq ORDER BY c.job, c.seq",
+        { "SELECT c.id, c.first, c.n, c.digest, coalesce(b.n, 0) FROM chunk c LEFT JOIN"
+          " (SELECT job << 32 | chunk AS id, sum(n) AS n FROM batch GROUP BY job, chunk) "
+          "b"
+          " ON b.id = c.id ORDER BY c.id",
           load_chunk },
         { "SELECT job, sum(n) FROM batch WHERE cursor IS NOT NULL GROUP BY job"
           " ORDER BY job",

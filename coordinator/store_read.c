@@ -28,7 +28,7 @@ static enum read_result read_end(struct sql *q, int rc, struct err *err, const c
 static enum read_result read_chunk_row(struct sql *q, uint64_t job, uint32_t seq,
                                        struct chunk_row *ret, struct err *err)
 {
-    sqlite3_stmt *st = BOUND(q, ST_READ_CHUNK, (int64_t)job, seq);
+    sqlite3_stmt *st = BOUND(q, ST_READ_CHUNK, chunk_id(job, seq));
     uint8_t digest[WIRE_DIGEST_BYTES];
     int rc = sqlite3_step(st);
     enum read_result result = read_end(q, rc, err, "read a chunk");

@@ -15,8 +15,8 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_JOB] = "INSERT INTO job(" JOB_COLUMNS ")"
                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0,0)",
-    [ST_CHUNK] = "INSERT INTO chunk(job, seq, first, n, digest, lens, body)"
-                 " VALUES(?,?,?,?,?,?,?)",
+    [ST_CHUNK] = "INSERT INTO chunk(id, first, n, digest, lens, body)"
+                 " VALUES(?,?,?,?,?,?)",
     [ST_GROW] = "UPDATE job SET chunks = chunks + 1, tasks = tasks + ? WHERE id = ?",
     [ST_STATE] = "UPDATE job SET state = ?, ended = ?, ended_run = ? WHERE id = ?",
     [ST_BATCH] =
@@ -35,14 +35,13 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_TRIM_NEXT] = "SELECT id FROM removed WHERE rows = 1 ORDER BY id LIMIT 1",
     [ST_TRIM_BATCH] =
         "DELETE FROM batch WHERE row = (SELECT row FROM batch WHERE job = ? LIMIT 1)",
-    [ST_TRIM_CHUNK] =
-        "DELETE FROM chunk WHERE id = (SELECT id FROM chunk WHERE job = ? LIMIT 1)",
+    [ST_TRIM_CHUNK] = "DELETE FROM chunk WHERE id = (SELECT id FROM chunk WHERE id"
+                      " BETWEEN " SQL_CHUNKS_OF("?1") " LIMIT 1)",
     [ST_TRIMMED] = "UPDATE removed SET rows = 0 WHERE id = ?",
     [ST_PAUSE] = "UPDATE job SET paused = ? WHERE id = ?",
     [ST_NODE] = "INSERT OR IGNORE INTO node VALUES(?)",
     [ST_NODE_GONE] = "DELETE FROM node WHERE node = ?",
-    [ST_READ_CHUNK] =
-        "SELECT first, n, digest, lens, body FROM chunk WHERE job = ? AND seq = ?",
+    [ST_READ_CHUNK] = "SELECT first, n, digest, lens, body FROM chunk WHERE id = ?",
     [ST_READ_RECORDED] = "SELECT tasks FROM batch WHERE job = ? AND chunk = ?",
     [ST_READ_FROM] = "SELECT " BATCH_COLUMNS " FROM batch WHERE job = ?1 AND cursor >="
                      " (SELECT max(cursor) FROM batch WHERE job = ?1 AND cursor <= ?2)"
@@ -181,12 +180,12 @@ static int save_chunk(struct sql *q, const struct fx *fx)
 {
     const struct chunk_row *c = &fx->chunk;
     sqlite3_stmt *st =
-        BOUND(q, ST_CHUNK, (int64_t)c->job, c->seq, (int64_t)c->first, c->n);
+        BOUND(q, ST_CHUNK, chunk_id(c->job, c->seq), (int64_t)c->first, c->n);
     int rc;
 
-    bind_span(st, 5, span_of(c->digest, sizeof(c->digest)));
-    bind_span(st, 6, blob_span(c->lens));
-    bind_span(st, 7, blob_span(c->body));
+    bind_span(st, 4, span_of(c->digest, sizeof(c->digest)));
+    bind_span(st, 5, blob_span(c->lens));
+    bind_span(st, 6, blob_span(c->body));
     rc = sql_run(st);
     if (rc != SQLITE_DONE)
         return rc;

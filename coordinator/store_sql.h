@@ -8,7 +8,17 @@
 #include "coordinator/store_state.h"
 
 /* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). */
-enum { SCHEMA_VERSION = 3, PAGE_BYTES = 16 * KIB, LOG_MAX_BYTES = 12 * MIB };
+enum { SCHEMA_VERSION = 4, PAGE_BYTES = 16 * KIB, LOG_MAX_BYTES = 12 * MIB };
+
+/* A chunk's id is job and seq in one, so that it needs no index beside its table, which
+ * would be one more page of every commit. Jobs are numbered below 2^31. */
+static inline int64_t chunk_id(uint64_t job, uint32_t seq)
+{
+    CHECK(job <= INT32_MAX);
+    return (int64_t)(job << 32 | seq);
+}
+/* The ids of a job's chunks, in SQL: BETWEEN ... */
+#define SQL_CHUNKS_OF(job) "(" job " << 32) AND (" job " << 32 | 4294967295)"
 
 enum stmt {
     ST_BEGIN,

@@ -178,8 +178,9 @@ class Checker:
 
     def inputs(self, job):
         found = {}
-        for seq, first, lens, body in self.db.execute(
-                "SELECT seq, first, lens, body FROM chunk WHERE job = ? ORDER BY seq", (job,)):
+        for _, first, lens, body in self.db.execute(
+                "SELECT id, first, lens, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+                (job << 32, job << 32 | 0xFFFFFFFF)):
             at = 0
             for i, (length,) in enumerate(struct.iter_unpack("<I", lens)):
                 found[first + i] = msgpack.unpackb(body[at: at + length], unicode_errors="surrogateescape")

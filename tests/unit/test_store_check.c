@@ -60,11 +60,13 @@ static void broken_promises_are_named(void **state)
         { "UPDATE job SET priority = 7", "job 1: its description is not what was" },
         { "UPDATE job SET key = x'00'", "job 1: its description is not what was" },
         { "UPDATE chunk SET body = CAST('j0' || substr(CAST(body AS TEXT), 3) AS BLOB)"
-          " WHERE seq = 0",
+          " WHERE id & 15 = 0",
           "job 1: chunk 0: its inputs are not what was accepted" },
-        { "UPDATE chunk SET lens = x'00' WHERE seq = 1", "chunk 1: it cannot have 10" },
-        { "UPDATE chunk SET seq = 2 WHERE seq = 1", "chunk 2 follows where chunk 1 is" },
-        { "DELETE FROM chunk WHERE seq = 0", "batch 1 belongs to no chunk of a job" },
+        { "UPDATE chunk SET lens = x'00' WHERE id & 15 = 1",
+          "chunk 1: it cannot have 10" },
+        { "UPDATE chunk SET id = id + 1 WHERE id & 15 = 1",
+          "chunk 2 follows where chunk 1 is" },
+        { "DELETE FROM chunk WHERE id & 15 = 0", "batch 1 belongs to no chunk of a job" },
         { "UPDATE batch SET vals = CAST('w' || substr(CAST(vals AS TEXT), 2) AS BLOB)"
           " WHERE row = 2",
           "batch 2: statuses or values are not what was written" },
