@@ -90,7 +90,8 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
         sql_exec(q, "PRAGMA auto_vacuum=INCREMENTAL", err) < 0 ||
         sql_exec(q, synchronous[durability], err) < 0 ||
         sql_exec(q, "PRAGMA journal_mode=WAL", err) < 0 ||
-        sql_exec(q, "PRAGMA secure_delete=OFF", err) < 0 || empty_log(q, err) < 0)
+        sql_exec(q, "PRAGMA secure_delete=OFF", err) < 0 ||
+        sql_exec(q, "PRAGMA cache_size=-16384", err) < 0 || empty_log(q, err) < 0)
         return -1;
     sql_limit_log(q, LOG_MAX_BYTES);
     if (check_version(q, &version, err) < 0)
