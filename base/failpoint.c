@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 
-enum { KILL = 1, ERROR, DELAY };
+enum { KILL = 1, ERROR, DELAY, HOLD };
 
 /* Ends of the table of this program, or of this library: each has its own. */
 #define HIDDEN __attribute__((visibility("hidden")))
@@ -20,19 +20,22 @@ extern struct failpoint *__stop_tm_failpoints[] HIDDEN;
 
 static const char *marks; /* the directory of those that fired */
 
-/* False: it fired already, in this process or in one before it. */
-static bool mark(const char *name)
+static bool opens(const char *name, int flags)
 {
     char path[4096];
     int fd;
 
-    if (!marks)
-        return true;
     snprintf(path, sizeof(path), "%s/%s", marks, name);
-    fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    fd = open(path, flags | O_CLOEXEC, 0600);
     if (fd >= 0)
         close(fd);
     return fd >= 0;
+}
+
+/* False: it fired already, in this process or in one before it. */
+static bool mark(const char *name)
+{
+    return !marks || opens(name, O_WRONLY | O_CREAT | O_EXCL);
 }
 
 bool failpoint_pass(struct failpoint *p)
@@ -46,6 +49,11 @@ bool failpoint_pass(struct failpoint *p)
     }
     if (pass != p->n || !mark(p->name))
         return false;
+    if (p->action == HOLD) {
+        while (marks && opens(p->name, O_RDONLY))
+            usleep(10000);
+        return false;
+    }
     if (p->action == KILL) {
         kill(getpid(), SIGKILL);
         pause(); /* no instruction after this point, in no thread */
@@ -55,7 +63,8 @@ bool failpoint_pass(struct failpoint *p)
 
 static void refuse(const char *text)
 {
-    fprintf(stderr, "TIDEMILL_FAILPOINTS: not NAME=kill|error|delay:N: '%s'\n", text);
+    fprintf(stderr, "TIDEMILL_FAILPOINTS: not NAME=kill|error|delay|hold:N: '%s'\n",
+            text);
     _exit(2);
 }
 
@@ -65,6 +74,7 @@ static void arm(const char *name, const char *action, const char *number)
     int what = strcmp(action, "kill") == 0    ? KILL
                : strcmp(action, "error") == 0 ? ERROR
                : strcmp(action, "delay") == 0 ? DELAY
+               : strcmp(action, "hold") == 0  ? HOLD
                                               : 0;
 
     if (!what || n < 1 || n > 1000000)

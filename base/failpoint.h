@@ -6,11 +6,13 @@
  *     if (FAILPOINT_ERROR("file_sync")) ...      and here an error is made of it
  *
  * Environment, read when the program starts:
- *   TIDEMILL_FAILPOINTS      "NAME=ACTION[:N],..." or "list", which prints the names of
- * the program and ends it. kill:N SIGKILL of itself at the N-th pass; error:N at the N-th
- * pass only; delay:MS at each pass TIDEMILL_FAILPOINTS_DIR  a point that fires makes a
- * file with its name here, and one that has its file does nothing more: so a process that
- * is started again with the same environment lives */
+ *   TIDEMILL_FAILPOINTS      "NAME=ACTION[:N],...", or "list", which prints the names of
+ *     the program and ends it. Actions: kill:N, SIGKILL of itself at the N-th pass;
+ *     error:N, at the N-th pass only; hold:N, waits there until its file is removed;
+ *     delay:MS, at each pass
+ *   TIDEMILL_FAILPOINTS_DIR  a point that fires makes a file with its name here, and one
+ *     that has its file does nothing more: so a process that is started again with the
+ *     same environment lives */
 #ifndef BASE_FAILPOINT_H
 #define BASE_FAILPOINT_H
 

@@ -553,7 +553,9 @@ void node_stop(struct node *n)
             .lease = l->id, .job = l->job->id, .chunk = l->chunk, .epoch = l->epoch
         };
         memcpy(of.digest, l->digest, WIRE_DIGEST_BYTES);
-        give_back(n, &of);
+        l->given_back = batch_owed(l, NULL);
+        if (!l->given_back)
+            give_back(n, &of);
         lease_revoke(l);
     }
     if (TAILQ_EMPTY(&n->batches))

@@ -79,10 +79,8 @@ void batch_add(struct node_lease *l, uint32_t index, enum task_status status,
     add(b, index, status, value);
     l->batched[index] = true;
     l->left--;
-    if (l->left == 0) {
-        b->last = true;
+    if (l->left == 0)
         batch_close(b);
-    }
 }
 
 void batch_error(struct node_lease *l, uint32_t index, enum task_status status,
@@ -179,22 +177,35 @@ static void on_threads(struct batch *b, threadpool_fn *fn, threadpool_fn *done)
 
 /* ---- Done ---- */
 
-/* In order, so that the last Done of a lease is its last: behind others that found no
- * room.
- */
+/* Behind others that found no room; and none before the session begins, which first has
+ * again what the one before may have lost. */
 static void send(struct batch *b, const struct msg *m)
 {
     struct node *n = b->lease->node;
 
     n->unsaid -= b->unsaid;
-    b->unsaid = n->unsaid || link_send(n->link, 0, m) < 0;
+    b->unsaid = n->unsaid || !n->welcomed || link_send(n->link, 0, m) < 0;
     n->unsaid += b->unsaid;
+}
+
+bool batch_owed(const struct node_lease *l, const struct batch *but)
+{
+    const struct batch *b;
+
+    TAILQ_FOREACH (b, &l->node->batches, node_entry)
+        if (b->lease == l && b != but &&
+            (b->state < BATCH_SENT || (b->state == BATCH_SENT && b->unsaid)))
+            return true;
+    return false;
 }
 
 static void send_done(struct batch *b)
 {
     struct node_lease *l = b->lease;
     struct msg m = { .type = MSG_DONE, .body = buf_span(&b->values) };
+    /* Batches are synced at the same time: the one filled last may be the first to be
+     * said, and what is said behind the last Done is stale. */
+    bool last = (l->left == 0 || l->given_back) && !batch_owed(l, b);
 
     m.done = (struct msg_done){
         .lease = l->id,
@@ -202,13 +213,13 @@ static void send_done(struct batch *b)
         .epoch = l->epoch,
         .chunk = l->chunk,
         .batch = { b->n, numbers(&b->tasks), b->statuses.data, numbers(&b->lens) },
-        .last = b->last,
+        .last = last,
         .files = b->files,
     };
     memcpy(m.done.digest, l->digest, sizeof(l->digest));
     b->state = BATCH_SENT;
     log_debug("done", "lease=%llu tasks=%u last=%d", (unsigned long long)l->id, b->n,
-              b->last);
+              last);
     FAILPOINT("done_send_before");
     send(b, &m);
     FAILPOINT("done_send_after");
@@ -268,12 +279,12 @@ void batch_resend(struct node *n)
 {
     struct batch *b;
 
-    TAILQ_FOREACH (b, &n->batches, node_entry) {
-        n->unsaid -= b->unsaid;
-        b->unsaid = false;
-    }
     TAILQ_FOREACH (b, &n->batches, node_entry)
-        say_again(b);
+        if (b->state == BATCH_SENT || b->state == BATCH_SAID) {
+            n->unsaid += !b->unsaid;
+            b->unsaid = true;
+        }
+    batch_say_unsaid(n);
 }
 
 void batch_say_unsaid(struct node *n)
@@ -281,6 +292,8 @@ void batch_say_unsaid(struct node *n)
     struct batch *b;
     uint32_t left = n->unsaid;
 
+    if (!n->welcomed)
+        return;
     n->unsaid = 0;
     TAILQ_FOREACH (b, &n->batches, node_entry) {
         if (!b->unsaid)

@@ -59,6 +59,7 @@ struct node_lease {
     uint8_t *body;
     uint32_t refs;         /* itself while it is under way, and its batches */
     bool waiting, revoked; /* waiting: in node->waiting */
+    bool given_back;       /* its last Done gives back what is not in a batch */
     uint32_t io_next;      /* first task without a coroutine */
     LIST_HEAD(, io_task) io_tasks;
     struct batch *filling;
@@ -79,8 +80,8 @@ enum batch_state {
 struct batch {
     struct node_lease *lease;
     enum batch_state state;
-    bool last, files;
-    bool unsaid; /* SENT, SAID: it found no room in the link */
+    bool files;
+    bool unsaid; /* SENT, SAID: it found no room in the link, or there was no session */
     uint32_t n;
     struct buf tasks, statuses, lens, indexes, values; /* indexes: in the lease */
     int64_t since_ns;
@@ -164,6 +165,8 @@ void batch_republish(struct node *n, const struct msg *m);
 void batch_flush_due(struct node *n, bool all);
 void batch_committed(struct node *n, const struct msg_committed *m);
 void batch_resend(struct node *n);
+/* Is a Done of the lease still to be said, beside that of `but` (NULL: none)? */
+bool batch_owed(const struct node_lease *l, const struct batch *but);
 void batch_say_unsaid(struct node *n); /* now and then */
 void batch_say_published(struct batch *b);
 void batch_free(struct batch *b);

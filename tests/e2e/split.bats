@@ -16,12 +16,12 @@ SIZE=70000001
 shared_file() {
     openssl enc -aes-128-ctr -K 00 -iv 00 -in /dev/zero 2>/dev/null | head -c "$SIZE" >f
 }
-# A cluster whose mills take so many milliseconds for four chunks: both work for seconds.
+# A cluster whose mills do so at every four chunks: with delay:MS both work for seconds.
 slow_cluster() {
     TIDEMILL_FAILPOINTS=list tidemill-worker 2>&1 | grep -q mill_part_chunks || skip "no failpoints in this build"
     use_coordinator
     start_coordinator
-    TIDEMILL_FAILPOINTS=mill_part_chunks=delay:$1 start_worker --identity id --log-level debug
+    TIDEMILL_FAILPOINTS=mill_part_chunks=$1 start_worker --identity id --log-level debug
 }
 both_mills_on() { [ "$(mills_on "$1" | wc -l)" -eq 2 ]; }
 
@@ -125,7 +125,7 @@ PY
 
 @test "a mill killed in its part: the attempt is done again, under another key" {
     shared_file
-    slow_cluster 10
+    slow_cluster delay:10
     tidemill encrypt -d -r "$R" f
     until_ok both_mills_on "$T/f"
     head -c 200 .f.age.tm-* >first
@@ -143,7 +143,7 @@ PY
     shared_file
     mkdir fired
     export TIDEMILL_FAILPOINTS_DIR=$T/fired
-    slow_cluster 1,mill_report_before=kill:2
+    slow_cluster delay:1,mill_report_before=kill:2
     tidemill encrypt -d -r "$R" f
     tidemill wait --timeout 60s j1
     [ -e fired/mill_report_before ]
@@ -152,9 +152,33 @@ PY
     no_temporaries .
 }
 
+@test "a file that is synced behind the last of its lease is not done again" {
+    shared_file
+    echo small >g
+    mkdir fired
+    export TIDEMILL_FAILPOINTS_DIR=$T/fired
+    slow_cluster hold:1,files_sync_before=hold:1
+    until_ok tidemill node show w
+    # A quarter of what waits is a lease: so these two are one. The others write no file.
+    for i in 1 2 3 4 5 6; do echo "$i" | tee "$i" >"$i.age"; done
+    tidemill encrypt -d -r "$R" f g 1 2 3 4 5 6
+    until_ok test -e fired/mill_part_chunks
+    until_ok test -e fired/files_sync_before # the small one's
+    rm fired/mill_part_chunks
+    local first=4294967297
+    until_ok grep -q " done lease=$first " worker.err # the large one's
+    rm fired/files_sync_before
+    run -3 tidemill wait --timeout 60s j1
+    [ "$(grep " done lease=$first " worker.err | grep -o 'tasks=.*')" = $'tasks=1 last=0\ntasks=1 last=1' ]
+    [ "$(grep -c ' done lease=.* tasks=1 ' worker.err)" -eq 8 ]
+    age -d -i id f.age | cmp - f
+    age -d -i id g.age | cmp - g
+    no_temporaries .
+}
+
 @test "cancelled in the middle: the parts end, nothing stays" {
     shared_file
-    slow_cluster 50
+    slow_cluster delay:50
     tidemill encrypt -d -r "$R" f
     until_ok both_mills_on "$T/f"
     tidemill job cancel j1
@@ -169,7 +193,7 @@ PY
 
 @test "a worker that is told to end in the middle takes its temporary away; the next one does the file" {
     shared_file
-    slow_cluster 20
+    slow_cluster delay:20
     tidemill encrypt -d -r "$R" f
     until_ok both_mills_on "$T/f"
     stop "$WORKER"
@@ -182,7 +206,7 @@ PY
 
 @test "the time limit is for all parts together" {
     shared_file
-    slow_cluster 20
+    slow_cluster delay:20
     run -3 --separate-stderr tidemill encrypt --task-timeout 1s -r "$R" f
     grep -q 'f: .*over its time limit of 1000 ms' <<<"$stderr"
     [ ! -e f.age ]
@@ -192,7 +216,7 @@ PY
 
 @test "a source that changes meanwhile is read again" {
     shared_file
-    slow_cluster 10
+    slow_cluster delay:10
     tidemill encrypt -d -r "$R" f
     until_ok both_mills_on "$T/f"
     printf x | dd of=f bs=1 seek=69000000 conv=notrunc status=none

@@ -18,6 +18,13 @@ struct report {
     uint32_t task;
 };
 
+/* A task that the last Done of its lease has given back. */
+struct given_back {
+    peer_id peer;
+    uint64_t lease;
+    uint32_t task;
+};
+
 struct flow {
     int64_t clock_ns, last_ns; /* advances at most 1 s a turn, as R9 says */
     int64_t *heard_ns;         /* by peer, on that clock; 0 = not in this epoch */
@@ -30,6 +37,8 @@ struct flow {
     uint32_t *tries[JOBS_MAX];        /* likewise: that ended in a retryable error */
     struct report *reports;           /* of held tasks, since the world began */
     size_t n_reports;
+    struct given_back *given_back; /* since the session began */
+    size_t n_given_back;
 };
 
 void flow_new(struct world *w)
@@ -60,6 +69,7 @@ void flow_free(struct world *w)
 {
     forget(w->flow);
     free(w->flow->reports);
+    free(w->flow->given_back);
     for (int i = 0; i < JOBS_MAX; i++) {
         free(w->flow->not_before_ns[i]);
         free(w->flow->tries[i]);
@@ -203,12 +213,55 @@ static void done_said(struct world *w, peer_id peer, const struct msg *m)
             reported(w, &m->done, i, span_of(m->body.data + at, b->lens[i]));
 }
 
+static bool names(const struct task_batch *b, uint32_t task)
+{
+    for (uint32_t i = 0; i < b->n; i++)
+        if (b->tasks[i] == task)
+            return true;
+    return false;
+}
+
+/* R4: what is said of a lease behind its last Done is stale, and will be done again. */
+static void last_said(struct world *w, peer_id peer, const struct msg_done *d)
+{
+    struct plan *p = plan_by_job(w, d->job);
+    struct flow *f = w->flow;
+
+    for (size_t i = 0; i < f->n_given_back; i++)
+        if (f->given_back[i].peer == peer && f->given_back[i].lease == d->lease &&
+            names(&d->batch, f->given_back[i].task))
+            broken(w, "R4: task %u is said behind the last Done of its lease %llx",
+                   f->given_back[i].task, (unsigned long long)d->lease);
+    for (uint32_t t = 0; d->last && p && t < p->first[p->n_chunks]; t++) {
+        if (names(&d->batch, t) || !books_holds(w->coord->sched, peer, d->lease, t))
+            continue;
+        f->given_back =
+            xrealloc(f->given_back, (f->n_given_back + 1) * sizeof(*f->given_back));
+        f->given_back[f->n_given_back++] = (struct given_back){ peer, d->lease, t };
+    }
+}
+
+/* A session begins, in which all is said again that was not answered. */
+static void given_back_forget(struct flow *f, peer_id peer)
+{
+    size_t kept = 0;
+
+    for (size_t i = 0; i < f->n_given_back; i++)
+        if (f->given_back[i].peer != peer)
+            f->given_back[kept++] = f->given_back[i];
+    f->n_given_back = kept;
+}
+
 void flow_said(struct world *w, peer_id peer, const struct msg *m)
 {
     struct flow *f = w->flow;
 
     peers_grow(f, peer);
     f->heard_ns[peer] = f->clock_ns;
+    if (m->type == MSG_HELLO)
+        given_back_forget(f, peer);
+    else if (m->type == MSG_DONE)
+        last_said(w, peer, &m->done);
     if (m->type == MSG_FOLLOW)
         credit_of(f, peer, m->follow.job)->bytes = m->follow.credit_bytes;
     else if (m->type == MSG_CREDIT)
