@@ -105,6 +105,22 @@ static void fail_at_send(enum msg_type type)
     }
 }
 
+/* The peer is gone, or reads so little that even small messages fill its queue. What
+ * comes next would come without this one: who waits for an answer begins a new session.
+ */
+static void unsent(struct coord *c, const struct fx *fx)
+{
+    size_t queued =
+        link_queued_bytes(peer_link(c, fx->send.peer), inner_id(fx->send.peer));
+
+    if (queued)
+        log_warn("not_sent", "peer=%llu message=%s queued=%zu",
+                 (unsigned long long)fx->send.peer, msg_type_name(fx->send.msg.type),
+                 queued);
+    turn_begin(c);
+    sched_peer_gone(c->sched, fx->send.peer);
+}
+
 /* Those messages whose types are in the set. */
 static void send_all(struct coord *c, struct fx_group *g, enum fx_type type,
                      uint32_t types)
@@ -117,9 +133,7 @@ static void send_all(struct coord *c, struct fx_group *g, enum fx_type type,
         fail_at_send(fx->send.msg.type);
         struct link *link = peer_link(c, fx->send.peer);
         if (link_send(link, inner_id(fx->send.peer), &fx->send.msg) < 0)
-            log_debug("not_sent", "peer=%llu message=%s",
-                      (unsigned long long)fx->send.peer,
-                      msg_type_name(fx->send.msg.type));
+            unsent(c, fx);
     }
 }
 
@@ -191,7 +205,8 @@ static bool turn_end(void *arg)
     if (c->drain_ns &&
         (sched_drain(c->sched) || loop_now_ns(c->loop) - c->drain_ns > DRAIN_NS))
         loop_stop(c->loop);
-    return false; /* the links are asked after this, if they were sent through */
+    /* The links are asked after this, if they were sent through. */
+    return c->turn != NULL;
 }
 
 static void on_timer(void *arg)

@@ -81,12 +81,14 @@ static void on_hello(struct sched *s, peer_id id, const struct msg *m)
     if (!p) {
         p = xcalloc(1, sizeof(*p));
         p->id = id;
+        TAILQ_INIT(&p->askers);
         HASH_ADD(hh, s->peers, id, sizeof(p->id), p);
     }
     if (p->node && (h->role != ROLE_WORKER || !span_eq(span_str(p->name), h->name))) {
         node_lost(s, p->node); /* it was another one until now */
         p->node = NULL;
     }
+    query_forget(p); /* it asks again */
     memcpy(p->nonce, h->nonce, sizeof(p->nonce));
     free(p->name);
     p->name = span_dup(h->name);

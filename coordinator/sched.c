@@ -33,6 +33,7 @@ struct sched *sched_new(const struct sched_config *config)
 static void peer_free(struct sched *s, struct peer *p)
 {
     HASH_DEL(s->peers, p);
+    query_forget(p);
     free(p->name);
     free(p);
 }
@@ -135,6 +136,7 @@ void sched_turn_begin(struct sched *s, int64_t now_ns, int64_t wall_ns,
     s->g = g;
     g->turn = ++s->turn;
     s->again = false;
+    bulk_turn_begin(s);
 }
 
 /* Another connection of the same process, which may be read in any order. */
@@ -237,16 +239,6 @@ void sched_message(struct sched *s, peer_id peer, const struct msg *m)
     dispatch_message(s, peer, m);
 }
 
-void sched_peer_queued(struct sched *s, peer_id peer, size_t bytes)
-{
-    struct peer *p = sched_peer(s, peer);
-
-    if (!p)
-        return;
-    p->queued = bytes;
-    follow_peer_room(s, p);
-}
-
 void sched_each_peer(const struct sched *s, void (*fn)(void *arg, peer_id peer),
                      void *arg)
 {
@@ -296,8 +288,10 @@ void sched_committed(struct sched *s, struct fx_group *g)
         case FX_RUN:
         case FX_PAUSE:
         case FX_NODE:
-        case FX_SEND:
         case FX_SEND_NOW:
+            break;
+        case FX_SEND:
+            bulk_on_disk(s, fx);
             break;
         }
     }

@@ -110,31 +110,19 @@ static void live_inputs(struct sched *s, struct fx *fx, const struct chunk *c,
 }
 
 /* All followers at one peer share what may wait for it. */
-static bool has_room(const struct peer *p)
-{
-    return p->queued + p->reading * (size_t)FOLLOW_PAGE_BYTES <= PEER_QUEUED_MAX;
-}
-
 static bool peer_full(struct sched *s, const struct follower *f)
 {
     struct peer *p = sched_peer(s, f->peer);
 
-    if (p && has_room(p))
-        return false;
-    if (p)
-        p->starved = true;
-    return true;
+    return !p || bulk_must_wait(s, p);
 }
 
 /* What is in the message is paid for, and waits for its peer. */
 static void pay(struct sched *s, struct follower *f, const struct fx *fx)
 {
-    struct peer *p = sched_peer(s, f->peer);
-
     f->credit -=
         (int64_t)fx->send.msg.body.len + 16 * (int64_t)fx->send.msg.results.batch.n;
-    if (p)
-        p->queued += fx->send.msg.body.len;
+    bulk_said(s, fx);
 }
 
 void follow_live(struct sched *s, struct job *j, const struct batch_row *b)
@@ -214,13 +202,10 @@ void follow_pump(struct sched *s, struct job *j)
 
 /* Nothing else wakes a follower that found its peer full: what it has read so far may be
  * too little for it to give credit. */
-void follow_peer_room(struct sched *s, struct peer *p)
+void follow_pump_peer(struct sched *s, struct peer *p)
 {
     struct follower *f;
 
-    if (!p->starved || !has_room(p))
-        return;
-    p->starved = false;
     for (f = s->followers; f; f = f->hh.next)
         if (f->peer == p->id)
             read_more(s, f);
@@ -265,7 +250,7 @@ void sched_results_read(struct sched *s, struct fx_read_results *r)
     struct peer *p = sched_peer(s, f->peer);
     page_read(s, f, r);
     if (p)
-        follow_peer_room(s, p);
+        bulk_pump(s, p);
 }
 
 /* ---- what followers say ---- */

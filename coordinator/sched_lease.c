@@ -282,7 +282,7 @@ void lease_say(struct sched *s, const struct lease *l, const uint32_t *indexes,
     m->n_lens = n;
     m->task_timeout_ns = c->job->row.task_timeout_ns;
     fx->send.msg.body = shard_body(fx, c, ranges, m->n_ranges, bytes);
-    sched_peer(s, l->node->peer)->queued += bytes;
+    bulk_said(s, fx);
 }
 
 static void lease_give(struct sched *s, struct sched_node *n, struct chunk *c)
@@ -318,7 +318,7 @@ static bool node_takes(struct sched *s, const struct sched_node *n, bool io)
 {
     const struct peer *p = n->peer ? sched_peer(s, n->peer) : NULL;
 
-    if (!p || !n->welcomed || n->draining || p->queued > PEER_QUEUED_MAX)
+    if (!p || !n->welcomed || n->draining || !bulk_room(p))
         return false;
     if (io)
         return n->io_slots && n->io_tasks < n->io_slots + n->io_slots / 4;

@@ -88,6 +88,7 @@ static struct sched_node *node_new(struct sched *s, struct span name)
     struct sched_node *n = xcalloc(1, sizeof(*n));
 
     n->name = span_dup(name);
+    n->number = ++s->next_node;
     LIST_INIT(&n->leases);
     TAILQ_INSERT_TAIL(&s->nodes, n, node);
     return n;

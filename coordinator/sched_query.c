@@ -2,7 +2,10 @@
 #include "coordinator/sched_state.h"
 #include "proto/map.h"
 
-enum { ANSWER_BYTES = 48 * KIB }; /* then the next message begins */
+enum {
+    ANSWER_BYTES = 48 * KIB, /* then the next message begins */
+    ASKED_MAX = 1024,        /* queries of one peer that wait for their answer */
+};
 
 static const char *const state_names[] = {
     [JOB_OPEN] = "open",           [JOB_SEALED] = "sealed",       [JOB_DONE] = "done",
@@ -12,29 +15,26 @@ static const char *const state_names[] = {
 struct answer {
     struct sched *s;
     peer_id peer;
-    uint32_t id, n;
+    struct asker *to;
+    uint32_t n;
     bool refused; /* by an Error instead */
-    bool now;     /* not behind what waits for the disk */
     struct buf rows;
 };
 
 static void answer_send(struct answer *a, bool last)
 {
-    struct fx *fx = a->now ? sched_send_now(a->s, a->peer, MSG_ANSWER)
-                           : sched_send(a->s, a->peer, MSG_ANSWER);
+    struct fx *fx = a->to->now ? sched_send_now(a->s, a->peer, MSG_ANSWER)
+                               : sched_send(a->s, a->peer, MSG_ANSWER);
 
-    fx->send.msg.answer = (struct msg_answer){ a->id, a->n, last };
+    fx->send.msg.answer = (struct msg_answer){ a->to->id, a->n, last };
     fx->send.body = blob_new(buf_span(&a->rows));
     fx->send.msg.body = blob_span(fx->send.body);
-    buf_clear(&a->rows);
-    a->n = 0;
+    bulk_said(a->s, fx);
 }
 
-static void answer_row(struct answer *a)
+static bool is_full(const struct answer *a)
 {
-    a->n++;
-    if (a->rows.len > ANSWER_BYTES)
-        answer_send(a, false);
+    return a->rows.len > ANSWER_BYTES;
 }
 
 static void job_map(struct answer *a, const struct job *j, bool spec)
@@ -66,20 +66,36 @@ static void job_map(struct answer *a, const struct job *j, bool spec)
         map_pack_uint(out, "task_timeout_ns", (uint64_t)MAX(j->row.task_timeout_ns, 0));
         map_pack_uint(out, "deadline_ns", (uint64_t)MAX(j->row.deadline_ns, 0));
     }
-    answer_row(a);
+    a->n++;
 }
 
-static void rows_jobs(struct answer *a, uint64_t job)
+/* Those that are there all the while are each told of once: they are in order of id. */
+static struct job *job_after(struct sched *s, uint64_t id)
+{
+    struct job *j = sched_job(s, id);
+
+    if (j)
+        return TAILQ_NEXT(j, node);
+    TAILQ_FOREACH (j, &s->all, node)
+        if (j->row.id > id)
+            break;
+    return j;
+}
+
+static bool rows_jobs(struct answer *a)
 {
     struct job *j;
 
-    (void)job;
-    TAILQ_FOREACH (j, &a->s->all, node)
+    for (j = job_after(a->s, a->to->after); j && !is_full(a); j = TAILQ_NEXT(j, node)) {
         job_map(a, j, false);
+        a->to->after = j->row.id;
+    }
+    return !j;
 }
 
-static void rows_job(struct answer *a, uint64_t job)
+static bool rows_job(struct answer *a)
 {
+    uint64_t job = a->to->job;
     struct job *j = sched_job(a->s, job);
 
     if (j) {
@@ -89,6 +105,7 @@ static void rows_job(struct answer *a, uint64_t job)
         sched_error(a->s, a->peer, 9, job, MSG_QUERY, text, "");
         a->refused = true;
     }
+    return true;
 }
 
 /* Of one that is not back after a restart only the name is known. */
@@ -99,45 +116,57 @@ static struct span node_state(const struct sched_node *n)
     return n->draining ? SPAN_LIT("draining") : SPAN_LIT("up");
 }
 
-static void rows_nodes(struct answer *a, uint64_t job)
+static void node_map(struct answer *a, const struct sched_node *n)
 {
-    struct sched_node *n;
+    uint64_t tasks = 0;
     struct lease *l;
 
-    (void)job;
-    TAILQ_FOREACH (n, &a->s->nodes, node) {
-        uint64_t tasks = 0;
-        LIST_FOREACH (l, &n->leases, node_node)
-            tasks += l->left;
-        map_pack_begin(&a->rows, 9);
-        map_pack_str(&a->rows, "name", span_str(n->name));
-        map_pack_str(&a->rows, "state", node_state(n));
-        map_pack_uint(&a->rows, "processes", n->cpu_slots);
-        map_pack_uint(&a->rows, "processes_busy", n->cpu_busy);
-        map_pack_uint(&a->rows, "coroutines", n->io_slots);
-        map_pack_uint(&a->rows, "coroutines_busy", n->io_busy);
-        map_pack_uint(&a->rows, "tasks", tasks);
-        map_pack_uint(&a->rows, "publishing", files_waiting(a->s, n->name));
-        map_pack_uint(&a->rows, "done", n->done);
-        answer_row(a);
-    }
+    LIST_FOREACH (l, &n->leases, node_node)
+        tasks += l->left;
+    map_pack_begin(&a->rows, 9);
+    map_pack_str(&a->rows, "name", span_str(n->name));
+    map_pack_str(&a->rows, "state", node_state(n));
+    map_pack_uint(&a->rows, "processes", n->cpu_slots);
+    map_pack_uint(&a->rows, "processes_busy", n->cpu_busy);
+    map_pack_uint(&a->rows, "coroutines", n->io_slots);
+    map_pack_uint(&a->rows, "coroutines_busy", n->io_busy);
+    map_pack_uint(&a->rows, "tasks", tasks);
+    map_pack_uint(&a->rows, "publishing", files_waiting(a->s, n->name));
+    map_pack_uint(&a->rows, "done", n->done);
+    a->n++;
 }
 
-static void rows_status(struct answer *a, uint64_t job)
+static bool rows_nodes(struct answer *a)
 {
-    (void)job;
+    struct sched_node *n;
+
+    TAILQ_FOREACH (n, &a->s->nodes, node) {
+        if (n->number <= a->to->after)
+            continue;
+        if (is_full(a))
+            return false;
+        node_map(a, n);
+        a->to->after = n->number;
+    }
+    return true;
+}
+
+static bool rows_status(struct answer *a)
+{
     map_pack_begin(&a->rows, 5);
     map_pack_str(&a->rows, "version", span_str(TM_VERSION));
     map_pack_uint(&a->rows, "epoch", a->s->config.epoch.counter);
     map_pack_uint(&a->rows, "jobs", HASH_CNT(hh, a->s->jobs));
     map_pack_uint(&a->rows, "leases", HASH_COUNT(a->s->leases));
     map_pack_bool(&a->rows, "full", sched_low(a->s));
-    answer_row(a);
+    a->n++;
+    return true;
 }
 
+/* The rows of one message; true: no more come after them. */
 static const struct {
     const char *what;
-    void (*rows)(struct answer *a, uint64_t job);
+    bool (*rows)(struct answer *a);
 } queries[] = {
     { "jobs", rows_jobs },
     { "job", rows_job },
@@ -148,29 +177,74 @@ static const struct {
 /* Answers keep their place behind what is being saved (R1). On a full disk that may be
  * long: who wants to know why is told at once, and who wants to read, if what is said of
  * that job is on disk. */
-static bool answer_now(struct sched *s, const struct msg *m)
+static bool answer_now(struct sched *s, uint64_t id)
 {
-    const struct job *j = m->query.job ? sched_job(s, m->query.job) : NULL;
+    const struct job *j = id ? sched_job(s, id) : NULL;
 
     if (!s->full)
         return false;
-    return m->query.job ? j && j->chunks_on_disk == j->row.chunks : true;
+    return id ? j && j->chunks_on_disk == j->row.chunks : true;
+}
+
+static void asker_free(struct peer *p, struct asker *q)
+{
+    TAILQ_REMOVE(&p->askers, q, asker_node);
+    p->n_askers--;
+    free(q);
+}
+
+/* One message. */
+static void answer(struct sched *s, struct peer *p, struct asker *q)
+{
+    struct answer a = { .s = s, .peer = p->id, .to = q };
+    bool last = true;
+
+    if (q->what < ARRAY_LEN(queries))
+        last = queries[q->what].rows(&a);
+    else
+        sched_error(s, p->id, 2, 0, MSG_QUERY, "unknown query",
+                    "jobs, job, nodes, status");
+    if (a.n || (q->what < ARRAY_LEN(queries) && !a.refused))
+        answer_send(&a, last);
+    buf_fini(&a.rows);
+    if (last)
+        asker_free(p, q);
+}
+
+/* An Error names no Query, so they are answered one after another. Once one is answered
+ * behind the disk it stays there, lest its end comes before its beginning. */
+void query_pump(struct sched *s, struct peer *p)
+{
+    struct asker *q;
+
+    while ((q = TAILQ_FIRST(&p->askers)) && !bulk_must_wait(s, p)) {
+        q->now = q->after ? q->now && s->full : answer_now(s, q->job);
+        answer(s, p, q);
+    }
+}
+
+void query_forget(struct peer *p)
+{
+    struct asker *q;
+
+    while ((q = TAILQ_FIRST(&p->askers)))
+        asker_free(p, q);
 }
 
 void sched_query(struct sched *s, struct peer *p, const struct msg *m)
 {
-    struct answer a = {
-        .s = s, .peer = p->id, .id = m->query.id, .now = answer_now(s, m)
-    };
+    struct asker *q;
+    size_t i = 0;
 
-    for (size_t i = 0; i < ARRAY_LEN(queries); i++) {
-        if (!span_eq(span_str(queries[i].what), m->query.what))
-            continue;
-        queries[i].rows(&a, m->query.job);
-        if (!a.refused)
-            answer_send(&a, true);
-        buf_fini(&a.rows);
+    if (p->n_askers == ASKED_MAX) {
+        sched_error(s, p->id, 1, 0, MSG_QUERY, "too many queries at a time", "");
         return;
     }
-    sched_error(s, p->id, 2, 0, MSG_QUERY, "unknown query", "jobs, job, nodes, status");
+    while (i < ARRAY_LEN(queries) && !span_eq(span_str(queries[i].what), m->query.what))
+        i++;
+    q = xcalloc(1, sizeof(*q));
+    *q = (struct asker){ .id = m->query.id, .job = m->query.job, .what = i };
+    TAILQ_INSERT_TAIL(&p->askers, q, asker_node);
+    p->n_askers++;
+    query_pump(s, p);
 }

@@ -165,7 +165,18 @@ struct sched_node {
     LIST_HEAD(, lease) leases;
     struct pace *paces;
     uint32_t sessions; /* how many it began; 0 = none */
+    uint64_t number;   /* growing, in their order */
     TAILQ_ENTRY(sched_node) node;
+};
+
+/* A Query that is not answered whole. */
+struct asker {
+    uint32_t id;
+    uint64_t job;
+    size_t what;    /* row of `queries`; their number: none of them */
+    uint64_t after; /* the last one whose row was said */
+    bool now;       /* not behind what waits for the disk */
+    TAILQ_ENTRY(asker) asker_node;
 };
 
 struct peer {
@@ -174,9 +185,13 @@ struct peer {
     uint8_t nonce[16]; /* of its process */
     char *name;
     int64_t heard_ns;
-    size_t queued;    /* bulk that waits for it, and what this turn adds */
+    size_t queued;    /* bytes that wait for it at its link */
+    size_t said;      /* bulk that leaves at the end of this turn, */
+    size_t behind;    /* and that which leaves once its group is on disk */
     uint32_t reading; /* pages for it that come from the disk */
-    bool starved;     /* some follower of it waits for room */
+    bool starved;     /* something waits for room (sched_bulk.c) */
+    uint32_t n_askers;
+    TAILQ_HEAD(, asker) askers; /* in the order of their Queries */
     struct sched_node *node;
     UT_hash_handle hh;
 };
@@ -236,7 +251,7 @@ struct sched {
     struct tomb *tombs;
     size_t tombs_n, tombs_cap;           /* cap: a power of two */
     int64_t run_loaded_ns, run_saved_ns; /* running time of coordinators (R16) */
-    uint64_t next_job, next_lease, next_row, next_follow, session;
+    uint64_t next_job, next_lease, next_row, next_follow, next_node, session;
     uint64_t turn, turn_on_disk; /* of groups */
     size_t open_bytes;
     uint32_t reading; /* chunks on their way from the disk */
@@ -382,7 +397,7 @@ void sched_results_read(struct sched *s, struct fx_read_results *r);
 void follow_live(struct sched *s, struct job *j, const struct batch_row *b);
 void follow_pump(struct sched *s, struct job *j);
 void follow_drop_peer(struct sched *s, peer_id peer);
-void follow_peer_room(struct sched *s, struct peer *p); /* perhaps there is some again */
+void follow_pump_peer(struct sched *s, struct peer *p);
 void follow_free(struct sched *s, struct follower *f);
 
 /* sched_room.c */
@@ -402,5 +417,16 @@ void jobs_keep(struct sched *s); /* removes what was kept long enough */
 
 /* sched_query.c */
 void sched_query(struct sched *s, struct peer *p, const struct msg *m);
+void query_pump(struct sched *s, struct peer *p); /* goes on answering */
+void query_forget(struct peer *p);                /* what it asked */
+
+/* sched_bulk.c */
+void bulk_said(struct sched *s, const struct fx *fx); /* once its message is complete */
+void bulk_on_disk(struct sched *s, const struct fx *fx);
+void bulk_turn_begin(struct sched *s);
+bool bulk_room(const struct peer *p); /* one more message may be said */
+bool bulk_must_wait(struct sched *s,
+                    struct peer *p); /* no room: it is pumped when there is some */
+void bulk_pump(struct sched *s, struct peer *p); /* perhaps there is room again */
 
 #endif
