@@ -18,7 +18,7 @@ static void settled(struct sched *s, struct sched_node *n)
         return;
     n->welcomed = n->settled = true;
     dispatch_welcome(s, p);
-    files_tell(s, n);
+    files_pump(s, n);
 }
 
 /* The job goes on and has this very chunk. */

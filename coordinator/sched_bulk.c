@@ -68,6 +68,8 @@ void bulk_pump(struct sched *s, struct peer *p)
     if (!p->starved || !bulk_room(p))
         return;
     p->starved = false;
+    if (p->node)
+        files_pump(s, p->node);
     query_pump(s, p);
     follow_pump_peer(s, p);
 }

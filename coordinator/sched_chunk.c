@@ -211,6 +211,7 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
     j->chunks[r->seq].reading = false;
     if (j->chunks[r->seq].open) { /* it came from its submitter meanwhile */
         adopt_read(s, r->job, r->seq);
+        files_chunk_read(s, j->chunks[r->seq].open);
         return;
     }
     c = r->damaged ? open_blank(s, j, r)

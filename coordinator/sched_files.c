@@ -86,54 +86,104 @@ static void publish_again(struct sched *s, struct sched_node *n, const struct pe
     m->n_lens = p->n;
     fx->send.body = blob_new(buf_span(&body));
     fx->send.msg.body = blob_span(fx->send.body);
+    bulk_said(s, fx);
 }
 
-/* It is said again in every session of the node until it is published: a node that knows
- * it already takes no notice. */
-static void tell(struct sched *s, struct pending *p, struct sched_node *n)
+static bool is_owed(const struct pending *p, const struct sched_node *n)
 {
-    struct job *j = sched_job(s, p->job);
-    struct chunk *c = j->chunks[p->chunk].open;
-
-    if (!p->telling || !p->committed || !n->welcomed || strcmp(p->node, n->name) != 0)
-        return;
-    if (c)
-        publish_again(s, n, p, c);
-    else
-        job_read_chunk(s, j, p->chunk);
+    return p->telling && strcmp(p->node, n->name) == 0;
 }
 
-void files_tell(struct sched *s, struct sched_node *n)
+/* The chunk is in memory: false when there is no room to say all of it now. */
+static bool tell(struct sched *s, struct peer *peer, struct sched_node *n,
+                 struct pending *p, const struct chunk *c)
 {
+    bool was_read_for_it = n->publish_job == p->job && n->publish_chunk == p->chunk;
+
+    if (!was_read_for_it && bulk_must_wait(s, peer))
+        return false;
+    publish_again(s, n, p, c);
+    p->telling = false; /* until it forgets it again */
+    return true;
+}
+
+/* What it has forgotten, as far as there is room for it, and a chunk at a time from the
+ * disk; then that this was all. */
+void files_pump(struct sched *s, struct sched_node *n)
+{
+    struct peer *peer = n->peer ? sched_peer(s, n->peer) : NULL;
     struct pending *p;
+    bool all = true;
 
-    TAILQ_FOREACH (p, &s->pending, node_entry)
-        tell(s, p, n);
+    if (!peer || !n->welcomed || n->told_all)
+        return;
+    TAILQ_FOREACH (p, &s->pending, node_entry) {
+        if (!is_owed(p, n))
+            continue;
+        struct job *j = sched_job(s, p->job);
+        struct chunk *c = j->chunks[p->chunk].open;
+        if (!p->committed) {
+            all = false; /* its commit goes on with it */
+        } else if (c) {
+            if (!tell(s, peer, n, p, c))
+                return;
+        } else {
+            if (bulk_must_wait(s, peer))
+                return;
+            n->publish_job = p->job;
+            n->publish_chunk = p->chunk;
+            job_read_chunk(s, j, p->chunk);
+            return; /* files_chunk_read goes on */
+        }
+    }
+    n->told_all = all;
+    if (all)
+        sched_send_now(s, n->peer, MSG_REVOKE); /* of nothing: of all that it found */
 }
 
+static void pump_all(struct sched *s)
+{
+    struct sched_node *n;
+
+    TAILQ_FOREACH (n, &s->nodes, node)
+        files_pump(s, n);
+}
+
+/* The chunk may be put away again: what it was read for is said first, whatever the room.
+ * It is no more than a chunk. */
 void files_chunk_read(struct sched *s, struct chunk *c)
 {
     struct sched_node *n;
     struct pending *p;
 
-    TAILQ_FOREACH (p, &s->pending, node_entry)
-        if (p->job == c->job->row.id && p->chunk == c->seq)
-            TAILQ_FOREACH (n, &s->nodes, node)
-                tell(s, p, n);
+    TAILQ_FOREACH (n, &s->nodes, node) {
+        struct peer *peer = n->peer ? sched_peer(s, n->peer) : NULL;
+        if (!peer || !n->welcomed || n->publish_job != c->job->row.id ||
+            n->publish_chunk != c->seq)
+            continue;
+        TAILQ_FOREACH (p, &s->pending, node_entry)
+            if (is_owed(p, n) && p->committed && p->job == c->job->row.id &&
+                p->chunk == c->seq)
+                tell(s, peer, n, p, c);
+        n->publish_job = 0;
+    }
+    pump_all(s);
 }
 
-void files_forgotten(struct sched *s, const char *node)
+/* Its session is another one. */
+void files_forgotten(struct sched *s, struct sched_node *n)
 {
     struct pending *p;
 
+    n->told_all = false;
+    n->publish_job = 0;
     TAILQ_FOREACH (p, &s->pending, node_entry)
-        if (strcmp(p->node, node) == 0)
+        if (strcmp(p->node, n->name) == 0)
             p->telling = true;
 }
 
 void files_committed(struct sched *s, uint64_t row)
 {
-    struct sched_node *n;
     struct pending *p;
 
     TAILQ_FOREACH (p, &s->pending, node_entry)
@@ -142,8 +192,8 @@ void files_committed(struct sched *s, uint64_t row)
     if (!p)
         return;
     p->committed = true;
-    TAILQ_FOREACH (n, &s->nodes, node)
-        tell(s, p, n);
+    if (p->telling)
+        pump_all(s);
 }
 
 /* ---- what nodes say ---- */

@@ -234,7 +234,7 @@ void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
         n = node_new(s, span_str(p->name));
     if (memcmp(n->nonce, h->nonce, sizeof(n->nonce)) != 0)
         n->settled = false;
-    files_forgotten(s, n->name);
+    files_forgotten(s, n);
     node_take(s, n, p, h);
     adopt_drop(s, n);
     LIST_FOREACH_SAFE (l, &n->leases, node_node, tmp)

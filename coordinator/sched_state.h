@@ -161,6 +161,9 @@ struct sched_node {
     uint32_t cpu_leases, cpu_weight, cpu_busy, io_busy;
     uint64_t io_tasks, done;
     bool draining, files; /* files: it has roots */
+    bool told_all;        /* in this session: what it is to publish (R8) */
+    uint64_t publish_job; /* the chunk that is read for that; 0 = none */
+    uint32_t publish_chunk;
     struct blob *identities;
     LIST_HEAD(, lease) leases;
     struct pace *paces;
@@ -204,7 +207,7 @@ struct pending {
     char *node;
     int64_t since_ns;
     bool committed;
-    bool telling; /* its node may have forgotten it: to be told to publish it (R8) */
+    bool telling; /* its node may have forgotten it, and is to be told to publish it */
     TAILQ_ENTRY(pending) node_entry;
 };
 
@@ -330,10 +333,10 @@ void task_wait(struct chunk *c, uint32_t index);
 
 /* sched_files.c: won tasks whose files are not in place yet (R8) */
 void files_wait(struct sched *s, const struct batch_row *b);
-void files_tell(struct sched *s, struct sched_node *n); /* what it has forgotten */
+void files_pump(struct sched *s, struct sched_node *n); /* tells what it has forgotten */
 /* Its session is another one: a new process knows nothing, and to an old one the answer
  * to its Published may have been lost. */
-void files_forgotten(struct sched *s, const char *node);
+void files_forgotten(struct sched *s, struct sched_node *n);
 void files_chunk_read(struct sched *s, struct chunk *c);
 void files_committed(struct sched *s, uint64_t row);
 bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t task);

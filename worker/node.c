@@ -159,6 +159,10 @@ static void on_revoke(struct node *n, const struct msg *m)
 {
     struct node_lease *l, *tmp;
 
+    if (!m->revoke.lease && !m->revoke.job) {
+        n->told_all = true;
+        return;
+    }
     HASH_ITER (hh, n->leases, l, tmp)
         if (m->revoke.lease ? l->id == m->revoke.lease : l->job->id == m->revoke.job)
             lease_revoke(l);
@@ -307,8 +311,6 @@ static void on_welcome(struct node *n, const struct msg *m)
     n->silence_ns = MAX(1000u, w->silence_ms) * NS_PER_MS;
     n->welcomed = true;
     n->refused_ns = 0;
-    if (!n->welcomed_ns)
-        n->welcomed_ns = loop_now_ns(n->loop);
     log_info("joined", "coordinator=%s epoch=%llu", n->config.join,
              (unsigned long long)n->epoch.counter);
     jobs_forget(n, 0);

@@ -5,9 +5,8 @@
 #include "base/checksum.h"
 #include "base/log.h"
 
-/* Publish leases of a coordinator come right after its Welcome, or after one page of its
- * store was read. */
-#define SWEEP_AFTER_NS (2 * NS_PER_S)
+/* While a process of our name is still ending. */
+#define SWEEP_AGAIN_NS (2 * NS_PER_S)
 
 void journal_open(struct node *n)
 {
@@ -66,17 +65,16 @@ static void swept(void *arg)
     struct node *n = arg;
     n->sweeping = false;
     n->swept = !n->sweep_again;
-    n->sweep_ns = loop_now_ns(n->loop) + SWEEP_AFTER_NS;
+    n->sweep_ns = loop_now_ns(n->loop) + SWEEP_AGAIN_NS;
 }
 
-/* A while after it was welcomed: what the coordinator wants published it has said. */
+/* Only when the coordinator has said all that it wants published (R8): that may be much,
+ * and as the link takes it. */
 static void sweep_due(struct node *n)
 {
-    int64_t now = loop_now_ns(n->loop);
-
-    if (n->sweeping || n->swept || !n->litter || !n->welcomed_ns)
+    if (n->sweeping || n->swept || !n->litter || !n->told_all)
         return;
-    if (now - n->welcomed_ns >= SWEEP_AFTER_NS && now >= n->sweep_ns)
+    if (loop_now_ns(n->loop) >= n->sweep_ns)
         n->sweeping = threadpool_submit(n->threads, sweep, n, swept) == 0;
 }
 

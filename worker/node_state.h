@@ -108,12 +108,13 @@ struct node {
     struct files_roots *roots;
     uint64_t
         place; /* says which coordinator and node: two private clusters number alike */
-    struct litter *litter;         /* NULL: no journal can be kept */
-    int64_t welcomed_ns, sweep_ns; /* 0: not yet */
+    struct litter *litter; /* NULL: no journal can be kept */
+    int64_t sweep_ns;      /* not before */
     uint8_t nonce[16];
     struct epoch epoch; /* counter 0: none seen yet */
     uint64_t session, hellos;
     bool welcomed, stopping, left, draining, has_roots;
+    bool told_all; /* that it is to publish of an earlier life (R8) */
     bool sweeping, sweep_again, swept;
     int64_t heard_ns, silence_ns, beat_ns;
     int64_t refused_ns; /* since when its name is said to be taken; 0 = it is not */
