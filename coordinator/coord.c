@@ -106,8 +106,8 @@ static void fail_at_send(enum msg_type type)
 }
 
 /* The peer is gone, or reads so little that even small messages fill its queue. What
- * comes next would come without this one: who waits for an answer begins a new session.
- */
+ * comes next would come without this one: it begins a new session, in which all is said
+ * anew. */
 static void unsent(struct coord *c, const struct fx *fx)
 {
     size_t queued =
@@ -118,7 +118,10 @@ static void unsent(struct coord *c, const struct fx *fx)
                  (unsigned long long)fx->send.peer, msg_type_name(fx->send.msg.type),
                  queued);
     turn_begin(c);
-    sched_peer_gone(c->sched, fx->send.peer);
+    if (queued)
+        sched_peer_unsent(c->sched, fx->send.peer);
+    else
+        sched_peer_gone(c->sched, fx->send.peer);
 }
 
 /* Those messages whose types are in the set. */

@@ -188,6 +188,14 @@ void sched_peer_gone(struct sched *s, peer_id id)
         sched_peer_leave(s, p);
 }
 
+void sched_peer_unsent(struct sched *s, peer_id id)
+{
+    struct peer *p = sched_peer(s, id);
+
+    if (p)
+        sched_peer_leave(s, p); /* it is told so when it says something */
+}
+
 static void expire_jobs(struct sched *s)
 {
     struct job *j, *tmp;

@@ -51,6 +51,8 @@ int64_t sched_next_ns(const struct sched *s);
 /* Events. */
 void sched_message(struct sched *s, peer_id peer, const struct msg *m);
 void sched_peer_gone(struct sched *s, peer_id peer);
+/* A message to one that is there had no room: its session ends. */
+void sched_peer_unsent(struct sched *s, peer_id peer);
 /* What is queued towards a peer, in bytes: who has much gets no leases and no results. */
 void sched_peer_queued(struct sched *s, peer_id peer, size_t bytes);
 /* A group is durable and its reads are answered. */

@@ -179,10 +179,18 @@ void lease_done(struct sched *s, struct lease *l, uint32_t n)
 bool lease_spec_known(struct sched_node *n, uint64_t job)
 {
     struct pace *p = pace_of(n, job);
-    bool known = p->told == n->sessions;
+    bool known = p->told == n->sessions && !p->again;
 
     p->told = n->sessions;
+    p->again = false;
     return known;
+}
+
+/* A lease comes back untouched: perhaps its node has no spec for it. */
+void lease_spec_again(const struct lease *l)
+{
+    if (l->left == l->n)
+        pace_of(l->node, l->chunk->job->row.id)->again = true;
 }
 
 uint32_t lease_shard_tasks(struct sched *s, struct sched_node *n, const struct chunk *c)

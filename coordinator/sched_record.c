@@ -222,6 +222,8 @@ void sched_done(struct sched *s, struct peer *p, const struct msg *m)
         chunk_list(s, c);
         struct job *j = c->job;
         c->leases++; /* it is looked at once more */
+        if (d->last && b->n == 0)
+            lease_spec_again(l);
         if (d->last)
             lease_end(s, l);
         else if (l->left == 0) /* it is on tasks still that others have recorded */

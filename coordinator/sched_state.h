@@ -146,6 +146,7 @@ struct pace {
     uint32_t done; /* since `since_ns` */
     int64_t since_ns;
     uint32_t told; /* sched_node.sessions then */
+    bool again;    /* it may not have it all the same */
     UT_hash_handle hh;
 };
 
@@ -372,6 +373,7 @@ void job_refuse(struct sched *s, peer_id peer, const struct job *j, enum msg_typ
 /* sched_lease.c */
 void lease_end(struct sched *s, struct lease *l); /* what it owes is waiting again */
 bool lease_spec_known(struct sched_node *n, uint64_t job); /* and it is from now on */
+void lease_spec_again(const struct lease *l); /* it is sent with the next one */
 struct lease *lease_new(struct sched *s, struct sched_node *n, struct chunk *c,
                         uint64_t id);
 void lease_take_task(struct lease *l, uint32_t index); /* waiting -> leased */

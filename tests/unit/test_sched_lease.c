@@ -298,6 +298,56 @@ static void a_task_whose_mills_are_always_killed_is_given_up(void **state)
     sched_free(r.sched);
 }
 
+/* A worker that says that it does not know the job gets its spec once more; that it was
+ * told before is no reason to give it leases it can only give back. */
+static void a_lease_that_comes_back_is_given_with_its_spec(void **state)
+{
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    uint64_t lease = lease_of_one(&r);
+    struct msg back = done_of(0, NULL, SPAN_LIT("abcd"));
+    for (int i = 0; i < 3; i++) {
+        back.done.lease = lease;
+        back.done.batch = (struct task_batch){ 0 };
+        struct fx_group *g = say(&r, WORKER, &back);
+        const struct msg *again = sent_to(g, WORKER, MSG_LEASE);
+        assert_non_null(again);
+        assert_true(span_eq(again->lease.spec, spec_of(false)));
+        lease = again->lease.lease;
+        fx_group_free(g);
+    }
+    sched_free(r.sched);
+}
+
+/* A message that its link had no room for is not made good by the next ones: the session
+ * ends, and the leases are for others. */
+static void who_was_not_told_begins_a_new_session(void **state)
+{
+    struct msg beat = { .type = MSG_BEAT };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    lease_of_one(&r);
+    hello(&r, OTHER);
+    struct fx_group *g = begin(&r);
+    sched_peer_unsent(r.sched, WORKER);
+    sched_peer_unsent(r.sched, CLIENT);
+    sched_turn_end(r.sched);
+    assert_non_null(sent_to(g, OTHER, MSG_LEASE));
+    fx_group_free(g);
+    for (peer_id peer = CLIENT; peer <= WORKER; peer++) {
+        g = say(&r, peer, &beat);
+        const struct msg *m = sent_to(g, peer, MSG_ERROR);
+        assert_non_null(m);
+        assert_true(span_eq(m->error.text, SPAN_LIT(WIRE_NO_SESSION)));
+        fx_group_free(g);
+    }
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -309,6 +359,8 @@ int main(void)
         cmocka_unit_test(a_worker_hears_that_a_job_has_ended),
         cmocka_unit_test(shards_shrink_at_the_end_of_what_waits),
         cmocka_unit_test(light_tasks_are_leased_by_the_chunk),
+        cmocka_unit_test(a_lease_that_comes_back_is_given_with_its_spec),
+        cmocka_unit_test(who_was_not_told_begins_a_new_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
