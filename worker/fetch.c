@@ -166,19 +166,16 @@ static int give_failed(struct run *r)
 static int drain(struct run *r)
 {
     struct transfer *t = r->t;
-    struct buf got = t->filled;
+    struct buf got = transfer_take(t);
     int rc = 0;
 
-    if (got.len == 0)
-        return 0;
-    t->filled = (struct buf)BUF_INIT;
     if (t->gzip && !r->gunzip)
         r->gunzip = gunzip_new();
     if (r->gunzip)
         rc = gunzip_pass(r->gunzip, buf_span(&got), give, r, r->err);
     else if (give(r, buf_span(&got), r->err) < 0)
         rc = -2;
-    buf_fini(&got);
+    transfer_give(t, &got);
     if (rc < 0)
         return rc == -1 ? end(r, FETCH_PERMANENT) : give_failed(r);
     if (t->paused)

@@ -1,8 +1,7 @@
 /* One HTTP or HTTPS GET, called from a coroutine: redirects followed, body to a sink,
  * failures sorted into those worth another try and the others. HTTP/1.1 by libcurl on the
  * loop, names by resolve.h. Memory per transfer is bounded whatever the body's size:
- * FETCH_BUFFER_BYTES twice, and what one network read of 16 KiB inflates to (gzip and
- * deflate only: at most about 1,000 times). */
+ * FETCH_BUFFER_BYTES twice, 64 KiB in libcurl, and what gunzip.h has. */
 #ifndef WORKER_FETCH_H
 #define WORKER_FETCH_H
 
@@ -13,7 +12,7 @@
 #include "base/loop.h"
 #include "worker/resolve.h"
 
-enum { FETCH_BUFFER_BYTES = 64 * KIB };
+enum { FETCH_BUFFER_BYTES = 128 * KIB };
 enum { FETCH_MAX_REDIRECTS = 10 };
 #define FETCH_CONNECT_TIMEOUT_NS (10 * NS_PER_S)
 #define FETCH_STALL_NS           (30 * NS_PER_S)

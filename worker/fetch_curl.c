@@ -10,11 +10,14 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "worker/blocks.h"
+#include "worker/ops/task.h"
 
 enum {
     MULTI_TRANSFERS_MAX = 128,
     MULTI_CONNECTIONS_MAX = 128, /* idle and busy, in a multi's cache */
-    NETWORK_READ_BYTES = 16 * KIB,
+    NETWORK_READ_BYTES = 64 * KIB,
+    BLOCKS_KEPT = 64,       /* for reuse, while they are in the cache */
     DISCARD_MAX = 64 * KIB, /* of an unwanted body: reading it keeps a connection */
     HEADERS_MAX = 256 * KIB,
 };
@@ -28,6 +31,7 @@ struct engine_multi {
 
 struct engine {
     struct loop *loop;
+    struct blocks *blocks;        /* owned; for what came */
     struct engine_multi **multis; /* owned array of owned */
     size_t nmultis;
 };
@@ -257,13 +261,38 @@ static int set_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *a
     return 0;
 }
 
+/* ---- memory ---- */
+
+/* What the kernel copies to begins where a page does (task_pages). */
+static void *curl_memory(size_t len)
+{
+    return len < NETWORK_READ_BYTES ? malloc(len) : task_pages(len);
+}
+
+struct buf transfer_take(struct transfer *t)
+{
+    struct buf bytes = t->filled;
+
+    t->filled = (struct buf)BUF_INIT;
+    return bytes;
+}
+
+void transfer_give(struct transfer *t, struct buf *bytes)
+{
+    blocks_give(t->multi->engine->blocks, bytes);
+}
+
+/* ---- life ---- */
+
 int engine_new(struct loop *loop, struct engine **ret_engine, struct err *err)
 {
-    CURLcode code = curl_global_init(CURL_GLOBAL_DEFAULT);
+    CURLcode code = curl_global_init_mem(CURL_GLOBAL_DEFAULT, curl_memory, free, realloc,
+                                         strdup, calloc);
     if (code != CURLE_OK)
         return err_set(err, 0, "cannot start libcurl: %s", curl_easy_strerror(code));
     struct engine *engine = xcalloc(1, sizeof(*engine));
     engine->loop = loop;
+    engine->blocks = blocks_new(FETCH_BUFFER_BYTES);
     *ret_engine = engine;
     return 0;
 }
@@ -280,6 +309,7 @@ void engine_free(struct engine *engine)
         free(multi);
     }
     free(engine->multis);
+    blocks_free(engine->blocks);
     free(engine);
     curl_global_cleanup();
 }
@@ -342,6 +372,9 @@ static size_t on_body(char *data, size_t one, size_t len, void *arg)
         coro_wake(t->task);
         return CURL_WRITEFUNC_PAUSE;
     }
+    CHECK(len <= FETCH_BUFFER_BYTES);
+    if (!t->filled.data)
+        t->filled = blocks_take(t->multi->engine->blocks);
     buf_add(&t->filled, data, len);
     t->bytes += (int64_t)len;
     t->progress_ns = clock_mono_ns();
@@ -531,7 +564,7 @@ void transfer_free(struct transfer *t)
     curl_easy_cleanup(t->easy);
     curl_slist_free_all(t->hosts);
     curl_slist_free_all(t->headers);
-    buf_fini(&t->filled);
+    blocks_give(t->multi->engine->blocks, &t->filled);
     free(t->redirect_url);
     free(t);
 }

@@ -25,7 +25,7 @@ struct transfer_spec {
 };
 
 struct transfer {
-    /* For the coroutine to read and, filled only, to take from. */
+    /* For the coroutine to read. */
     struct buf filled; /* at most FETCH_BUFFER_BYTES */
     bool paused;       /* the buffer was full: see transfer_continue */
     bool done;
@@ -53,6 +53,9 @@ void engine_free(struct engine *engine); /* takes NULL; no transfer may be left 
 int engine_url_parse(const char *url, struct engine_url *ret_url, struct err *err);
 /* Begins; caller ends it with transfer_free, done or not. */
 struct transfer *transfer_new(struct engine *engine, const struct transfer_spec *spec);
+/* Moves what is filled to the caller, who gives it back. */
+struct buf transfer_take(struct transfer *transfer);
+void transfer_give(struct transfer *transfer, struct buf *bytes);
 /* After some of `filled` was taken. */
 void transfer_continue(struct transfer *transfer);
 /* The request is on its way: what is waited for is the server's answer. */

@@ -1,15 +1,19 @@
-/* Tasks that fetch: a coroutine each. The body is gathered in memory, or in an unlinked
- * file when it is long, then one mill digests, encrypts and stores it in one pass. */
+/* Tasks that fetch: a coroutine each. A short body is gathered in memory and goes
+ * through a mill: making thousands of files on the threads was slower. A long one that
+ * is kept as it is, is digested and written by the threads while it comes; one that is
+ * encrypted or returned is gathered in an unlinked file for a mill. */
 #include "worker/node_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "worker/fetch.h"
 #include "worker/node_hosts.h"
+#include "worker/ops/body.h"
 #include "worker/resolve.h"
 
 enum { PER_HOST_DEFAULT = 8 };
@@ -18,7 +22,10 @@ struct io_task {
     struct node_lease *lease;
     uint32_t index;
     coro_id id;
-    struct buf body;
+    struct buf body;   /* what came, or the beginning of it */
+    struct body *kept; /* NULL: it is for a mill, or for nobody */
+    enum task_status kept_status;
+    bool long_body; /* it did not fit the memory for it */
     int spool_fd;
     /* Waiting for a mill, then for its answer: */
     uint64_t run;
@@ -116,14 +123,66 @@ static int spool(struct io_task *t, struct span bytes, struct err *err)
     return 0;
 }
 
+struct keep_call {
+    struct io_task *t;
+    struct span bytes[2];   /* the first may be empty */
+    struct task_value *ret; /* NULL: there is more to come */
+    struct err *err;
+};
+
+static void keep_call(void *arg)
+{
+    struct keep_call *c = arg;
+    struct io_task *t = c->t;
+
+    for (size_t i = 0; i < ARRAY_LEN(c->bytes) && t->kept_status == TASK_OK; i++)
+        if (c->bytes[i].len)
+            t->kept_status = body_pass(t->kept, c->bytes[i], c->err);
+    if (c->ret && t->kept_status == TASK_OK)
+        t->kept_status = body_end(t->kept, c->ret, c->err);
+}
+
+static int keep(struct io_task *t, struct span bytes, struct task_value *ret,
+                struct err *err)
+{
+    struct keep_call c = { t, { buf_span(&t->body), bytes }, ret, err };
+
+    if (coro_run_blocking(keep_call, &c) < 0) {
+        t->kept_status = TASK_CANCELLED;
+        return err_set(err, 1, "cancelled");
+    }
+    buf_fini(&t->body);
+    return t->kept_status == TASK_OK ? 0 : -1;
+}
+
+static void drop_call(void *arg)
+{
+    body_discard(arg);
+}
+
+/* What is kept of a body ends here: it stands, or nothing of it is left. */
+static void kept_end(struct io_task *t, enum task_status status)
+{
+    if (t->kept && status != TASK_OK) {
+        coro_shield(true);
+        coro_run_blocking(drop_call, t->kept);
+        coro_shield(false);
+    }
+    body_free(t->kept);
+    t->kept = NULL;
+}
+
 static int take_bytes(void *arg, struct span bytes, struct err *err)
 {
     struct io_task *t = arg;
 
-    if (t->spool_fd < 0 && t->body.len + bytes.len <= BODY_IN_MEMORY) {
+    if (!t->long_body && t->body.len + bytes.len <= BODY_IN_MEMORY) {
         buf_add_span(&t->body, bytes);
         return 0;
     }
+    t->long_body = true;
+    if (t->kept)
+        return keep(t, bytes, NULL, err);
     if (t->spool_fd < 0 && spool(t, buf_span(&t->body), err) < 0)
         return -1;
     buf_fini(&t->body);
@@ -240,6 +299,31 @@ static bool wants_mill(const struct job_spec *s)
            s->sink != SINK_NONE;
 }
 
+static struct body *kept_new(const struct io_task *t, const struct task_input *in)
+{
+    struct node_lease *l = t->lease;
+    struct body_work work = { .roots = l->node->roots,
+                              .spec = &l->job->spec,
+                              .out = in->out,
+                              .attempt = lease_attempt(l, t->index),
+                              .mode = l->node->file_mode };
+
+    return body_can(work.spec) ? body_new(&work) : NULL;
+}
+
+/* The stages over a body that came. */
+static enum task_status finish(struct io_task *t, struct task_value *v, struct err *err)
+{
+    enum task_status status;
+
+    if (t->kept && (t->long_body || !wants_mill(&t->lease->job->spec)))
+        return keep(t, SPAN_NONE, v, err) < 0 ? t->kept_status : TASK_OK;
+    status = mill(t) < 0 ? TASK_CANCELLED : t->status;
+    if (value_unpack(buf_span(&t->value), v, err) < 0)
+        *v = (struct task_value){ 0 };
+    return status;
+}
+
 static enum task_status fetch_one(struct io_task *t, struct span url,
                                   struct fetch_reply *reply, struct err *err)
 {
@@ -289,21 +373,20 @@ static enum task_status run_task(struct io_task *t, struct buf *packed)
         err_set(&err, 1, "not a URL");
         status = TASK_FAILED;
     } else {
+        t->kept = kept_new(t, &in);
         status = fetch_one(t, in.url, &reply, &err);
     }
-    if (status == TASK_OK && wants_mill(&t->lease->job->spec)) {
-        status = mill(t) < 0 ? TASK_CANCELLED : t->status;
-        if (value_unpack(buf_span(&t->value), &v, &err) < 0)
-            v = (struct task_value){ 0 };
-    } else if (status == TASK_OK) {
-        v.bytes = (uint64_t)reply.bytes;
-    }
+    if (status == TASK_OK)
+        status = finish(t, &v, &err);
+    else if (t->kept_status != TASK_OK)
+        status = t->kept_status;
     v.http_status = (uint32_t)reply.status;
     v.retry_after_s = (uint32_t)MIN(reply.retry_after_s, 86400);
     v.elapsed_us = (uint64_t)(clock_mono_ns() - began) / 1000;
     if (status != TASK_OK && !v.error.len)
         v.error = span_str(err.text);
     value_pack(packed, &v);
+    kept_end(t, status);
     fetch_reply_fini(&reply);
     return status;
 }
@@ -369,12 +452,16 @@ static void on_coro_room(void *arg)
 
 int io_new(struct node *n, struct err *err)
 {
+    mode_t mask = umask(0); /* no other thread makes a file yet */
+
     struct coropool_config coros = { .max = n->config.coroutines,
                                      .made_ahead = MIN(n->config.coroutines, 16u),
                                      .threads = n->threads };
     struct resolve_config names = { 0 };
     struct fetch_config fetch = { .user_agent = "tidemill/" TM_VERSION };
 
+    umask(mask);
+    n->file_mode = 0666 & ~mask;
     if (n->config.coroutines == 0)
         return 0;
     if (coropool_new(n->loop, &coros, &n->coros, err) < 0 ||

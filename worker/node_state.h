@@ -21,7 +21,7 @@
 
 enum {
     BATCH_VALUE_BYTES = 200 * KIB, /* then it is sent */
-    BODY_IN_MEMORY = 64 * KIB,     /* a fetched body; longer ones are spooled */
+    BODY_IN_MEMORY = 64 * KIB,     /* of a fetched body; then it goes to a file */
 };
 /* Runs of one fetched body, or of a part of a task, are numbered above all leases. */
 #define FIRST_IO_RUN (1ull << 63)
@@ -105,6 +105,7 @@ struct node {
     struct coropool *coros;
     struct resolve *resolve;
     struct fetch *fetch;
+    mode_t file_mode; /* of what is fetched */
     struct files_roots *roots;
     uint64_t
         place; /* says which coordinator and node: two private clusters number alike */

@@ -91,6 +91,7 @@ spooled() { find "/proc/$WORKER/fd" -lname "$T/spool/*" 2>/dev/null | wc -l; }
 @test "with few descriptors there are fewer transfers at once, and none fails" {
     mkdir -p www spool
     head -c 100000 /dev/urandom >www/f1 # too long for memory: each has a file of its own
+    tidemill key identity key.txt >recipient
     for i in $(seq 2 500); do ln www/f1 "www/f$i"; done
     start_nginx
     use_coordinator
@@ -110,7 +111,7 @@ spooled() { find "/proc/$WORKER/fd" -lname "$T/spool/*" 2>/dev/null | wc -l; }
     [ "${#mills[@]}" -eq 2 ]
     kill -STOP "${mills[@]}" # bodies gather, each with its connection and its file
     for i in $(seq 500); do echo "http://127.0.0.1:$PORT/f$i"; done >urls
-    tidemill fetch -i urls -o got --per-host 1024 --retries 0 >fetch.out 2>fetch.err 3>&- &
+    tidemill fetch -i urls -o got -r "$(cat recipient)" --per-host 1024 --retries 0 >fetch.out 2>fetch.err 3>&- &
     fetch=$!
     PIDS+=("$fetch")
     until_ok eval '[ "$(spooled)" -ge 222 ]' || { kill -CONT "${mills[@]}"; cat fetch.err; return 1; }
