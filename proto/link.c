@@ -20,6 +20,8 @@ enum {
 };
 /* Heartbeats come every 2 s: who was silent for so long is not there any more. */
 #define LINK_FORGET_NS (60 * NS_PER_S)
+/* A ROUTER does not say whose pipe has room again: ZMQ_POLLOUT is about all of them. */
+#define LINK_AGAIN_NS (20 * NS_PER_MS)
 
 struct link_ctx {
     void *zmq;
@@ -44,13 +46,14 @@ struct link {
     char *endpoint;
     uint32_t frame_max;
     bool router, any_gone;
-    bool any_queued; /* for the socket, not for a window */
+    bool any_queued; /* for the socket, not for a window; a ROUTER's `again` is armed */
     bool touched;    /* the library may have taken in what ZMQ_FD was to tell */
     void *socket;
     struct link_monitor *monitor; /* a DEALER's */
     struct link_door *door;       /* a ROUTER's */
     struct loop_hook *hook;
     struct loop_io *io;
+    struct loop_timer *again; /* a ROUTER's: to try those whose pipe was full */
     int64_t swept_ns;
     peer_id next_id;
     struct link_peer *peers, *peers_by_rid; /* a DEALER has one, with id 0 */
@@ -147,6 +150,13 @@ static void peer_lost(struct link *l, struct link_peer *p)
     l->any_gone = true;
 }
 
+static void no_room(struct link *l)
+{
+    l->any_queued = true;
+    if (l->router && !loop_timer_armed(l->again))
+        loop_timer_arm(l->again, LINK_AGAIN_NS);
+}
+
 /* Sends what the window and the socket allow. */
 static void flush_peer(struct link *l, struct link_peer *p)
 {
@@ -157,7 +167,7 @@ static void flush_peer(struct link *l, struct link_peer *p)
             return; /* until the peer has taken some (R10) */
         if (send_frames(l, p, o->frames, o->n) < 0) {
             if (errno == EAGAIN)
-                l->any_queued = true;
+                no_room(l);
             else
                 peer_lost(l, p);
             return;
@@ -206,7 +216,8 @@ static void refuse(struct link *l, struct link_peer *p, const char *why)
 
     m.error.code = 1;
     m.error.text = span_str(why);
-    link_send(l, p->id, &m);
+    if (STAILQ_EMPTY(&p->queue.list)) /* who does not read needs not be told again */
+        link_send(l, p->id, &m);
     if (l->ev->garbage)
         l->ev->garbage(l->arg, p->id, why);
 }
@@ -317,6 +328,7 @@ static bool receive(struct link *l)
     if (p) {
         p->heard_ns = loop_now_ns(l->loop);
         p->gone = false;
+        flush_peer(l, p);
         took(l, p, bulk);
         if (fits)
             deliver(l, p, frame_span(&envelope), bytes);
@@ -357,6 +369,11 @@ static void sweep(struct link *l)
             peer_lost(l, p);
 }
 
+static void on_again(void *arg)
+{
+    flush(arg);
+}
+
 /* ZMQ_FD is edge-triggered and every call may eat the edge: ask before each wait, if
  * there was one since the socket was asked, or had nothing to receive. */
 static bool before_wait(void *arg)
@@ -365,7 +382,8 @@ static bool before_wait(void *arg)
 
     if (l->touched) {
         int events = socket_events(l);
-        l->touched = (events & ZMQ_POLLIN) || (l->any_queued && (events & ZMQ_POLLOUT));
+        l->touched = (events & ZMQ_POLLIN) ||
+                     (!l->router && l->any_queued && (events & ZMQ_POLLOUT));
     }
     return l->touched || l->any_gone;
 }
@@ -375,10 +393,12 @@ static void after_wait(void *arg)
     struct link *l = arg;
 
     if (l->touched) {
-        flush(l);
+        if (!l->router)
+            flush(l);
         for (int i = 0; i < LINK_BURST && receive(l); i++)
             ;
-        flush(l);
+        if (!l->router)
+            flush(l);
     }
     sweep(l);
     if (l->any_gone)
@@ -454,6 +474,7 @@ int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
         return err_set(err, 1, "%s: another process listens here already", endpoint);
     l = link_new(ctx, loop, frame_max_bytes, ev, arg);
     l->router = true;
+    l->again = loop_timer_new(loop, on_again, l);
     l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
     l->door = link_door_new(loop, l->ctx->zmq, l->socket, endpoint, connections_max);
     if (zmq_bind(l->socket, endpoint) < 0) {
@@ -527,6 +548,7 @@ void link_free(struct link *l)
     if (!l)
         return;
     loop_hook_free(l->hook);
+    loop_timer_free(l->again);
     loop_io_free(l->io);
     link_monitor_free(l->monitor);
     link_door_free(l->door);
