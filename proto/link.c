@@ -14,6 +14,7 @@
 enum {
     LINK_MESSAGE_MAX = 2 * MIB,   /* of all frames of one message together */
     LINK_QUEUE_MAX = 8 * MIB,     /* bulk waiting for one peer; twice as much in all */
+    LINK_BEATS_MAX = 1 * MIB,     /* and Beats above that */
     LINK_DECODE_BUDGET = 8 * MIB, /* memory one envelope may decode to */
     LINK_BURST = 128,             /* messages taken in one turn of the loop */
     LINK_RID_MAX = 255,
@@ -157,23 +158,58 @@ static void no_room(struct link *l)
         loop_timer_arm(l->again, LINK_AGAIN_NS);
 }
 
+/* Sends and removes the first of the queue: -1 when it cannot be now, or the peer is
+ * lost, with its own queue. */
+static int send_first(struct link *l, struct link_peer *p, struct link_queue *q)
+{
+    struct link_out *o = STAILQ_FIRST(&q->list);
+
+    if (send_frames(l, p, o->frames, o->n) < 0) {
+        if (errno == EAGAIN)
+            no_room(l);
+        else
+            peer_lost(l, p);
+        return -1;
+    }
+    link_queue_pop(q);
+    return 0;
+}
+
+/* What was taken of the peer's bulk is said before all that waits and has no place in the
+ * queue, so that nothing keeps it back for good: the peer waits for it. */
+static int say_taken(struct link *l, struct link_peer *p)
+{
+    struct msg m = { .type = MSG_TAKEN };
+    struct link_queue one;
+    int rc;
+
+    if (!link_window_untold(&p->window))
+        return 0;
+    m.taken.bytes = p->window.got;
+    link_queue_init(&one);
+    link_queue_add(&one, &m, false);
+    rc = send_first(l, p, &one);
+    if (rc == 0)
+        p->window.told = m.taken.bytes;
+    else
+        link_queue_clear(&one, false);
+    return rc;
+}
+
 /* Sends what the window and the socket allow. */
 static void flush_peer(struct link *l, struct link_peer *p)
 {
     struct link_out *o;
 
+    if (say_taken(l, p) < 0)
+        return;
     while ((o = STAILQ_FIRST(&p->queue.list))) {
-        if (o->bulk && !link_window_open(&p->window, loop_now_ns(l->loop)))
+        size_t bulk = o->bulk;
+        if (bulk && !link_window_open(&p->window, loop_now_ns(l->loop)))
             return; /* until the peer has taken some (R10) */
-        if (send_frames(l, p, o->frames, o->n) < 0) {
-            if (errno == EAGAIN)
-                no_room(l);
-            else
-                peer_lost(l, p);
+        if (send_first(l, p, &p->queue) < 0)
             return;
-        }
-        p->window.sent += o->bulk;
-        link_queue_pop(&p->queue);
+        p->window.sent += bulk;
     }
 }
 
@@ -188,19 +224,26 @@ static void flush(struct link *l)
         flush_peer(l, p);
 }
 
-/* What says that we live, or what we took, waits behind nothing. */
+/* What says that we live waits behind nothing. */
 static bool is_urgent(const struct msg *m)
 {
-    return m->type == MSG_BEAT || m->type == MSG_TAKEN;
+    return m->type == MSG_BEAT;
+}
+
+/* Bytes that may wait for a peer when this is added. Others leave room for a Beat. */
+static size_t queue_most(const struct msg *m)
+{
+    if (is_urgent(m))
+        return 2 * LINK_QUEUE_MAX + LINK_BEATS_MAX;
+    return m->body.len ? LINK_QUEUE_MAX : 2 * LINK_QUEUE_MAX;
 }
 
 int link_send(struct link *l, peer_id peer, const struct msg *m)
 {
     struct link_peer *p = peer_find(l, peer);
-    size_t most = m->body.len ? LINK_QUEUE_MAX : 2 * LINK_QUEUE_MAX;
     bool first = p && STAILQ_EMPTY(&p->queue.list);
 
-    if (!p || p->gone || p->queue.bytes + m->body.len > most)
+    if (!p || p->gone || p->queue.bytes + m->body.len > queue_most(m))
         return -1;
     link_queue_add(&p->queue, m, is_urgent(m));
     if (first || is_urgent(m))
@@ -238,17 +281,6 @@ static void deliver(struct link *l, struct link_peer *p, struct span envelope,
         flush_peer(l, p);
     }
     l->ev->message(l->arg, p->id, &m);
-}
-
-/* So much bulk came from the peer, whatever it was. */
-static void took(struct link *l, struct link_peer *p, size_t bytes)
-{
-    struct msg m = { .type = MSG_TAKEN };
-
-    if (!link_window_got(&p->window, bytes))
-        return;
-    m.taken.bytes = p->window.told;
-    link_send(l, p->id, &m);
 }
 
 static struct span frame_span(zmq_msg_t *f)
@@ -328,8 +360,8 @@ static bool receive(struct link *l)
     if (p) {
         p->heard_ns = loop_now_ns(l->loop);
         p->gone = false;
+        link_window_got(&p->window, bulk);
         flush_peer(l, p);
-        took(l, p, bulk);
         if (fits)
             deliver(l, p, frame_span(&envelope), bytes);
         else

@@ -41,11 +41,12 @@ bool link_window_open(struct link_window *w, int64_t now_ns)
     return link_window_in_flight(w) < moved;
 }
 
-bool link_window_got(struct link_window *w, uint64_t bytes)
+void link_window_got(struct link_window *w, uint64_t bytes)
 {
     w->got += bytes;
-    if (w->got - w->told < LINK_TAKEN_EVERY)
-        return false;
-    w->told = w->got;
-    return true;
+}
+
+bool link_window_untold(const struct link_window *w)
+{
+    return w->got - w->told >= LINK_TAKEN_EVERY;
 }

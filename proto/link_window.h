@@ -30,7 +30,9 @@ void link_window_taken(struct link_window *w, uint64_t bytes, int64_t now_ns);
 uint64_t link_window_in_flight(const struct link_window *w);
 /* May more bulk go? One message may overdraw. */
 bool link_window_open(struct link_window *w, int64_t now_ns);
-/* So many bytes came in: true when the peer is to be told w->got. */
-bool link_window_got(struct link_window *w, uint64_t bytes);
+/* So many bytes came in. */
+void link_window_got(struct link_window *w, uint64_t bytes);
+/* The peer is to be told w->got; w->told is that once it has left. */
+bool link_window_untold(const struct link_window *w);
 
 #endif

@@ -476,6 +476,38 @@ static void test_garbage_of_who_does_not_read_is_not_answered(void **state)
     pair_end(&p);
 }
 
+/* However much waits for a peer, a Beat is taken for it; and that we took its bulk it
+ * hears when it reads again, or it would never send on. */
+static void test_a_full_queue_keeps_back_no_sign_of_life(void **state)
+{
+    struct msg beat = { .type = MSG_BEAT }, m = { .type = MSG_ERROR };
+    static char text[1000];
+    struct pair p;
+
+    (void)state;
+    memset(text, 'x', sizeof(text));
+    m.error.text = span_of(text, sizeof(text));
+    pair_up(&p);
+    struct link *router = p.side[0].link, *dealer = p.side[1].link;
+    while (link_send(router, p.id[0], &m) == 0)
+        ;
+    assert_int_equal(link_send(router, p.id[0], &beat), 0);
+    for (uint32_t i = 0; link_queued_bytes(dealer, 0) == 0; i++)
+        assert_int_equal(say_bulk(&p, 1, i), 0);
+    while (p.bulk_seen[0] * BULK < WINDOW)
+        loop_once(p.side[0].loop, true);
+    while (link_queued_bytes(router, p.id[0])) {
+        loop_once(p.side[1].loop, false);
+        loop_once(p.side[0].loop, false);
+    }
+    p.beat_seen[1] = false;
+    assert_int_equal(link_send(router, p.id[0], &beat), 0);
+    while (!p.beat_seen[1])
+        loop_once(p.side[1].loop, true);
+    assert_int_equal(link_queued_bytes(dealer, 0), 0);
+    pair_end(&p);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -484,6 +516,7 @@ int main(void)
         cmocka_unit_test(test_bulk_waits_here_and_beats_do_not),
         cmocka_unit_test(test_a_new_connection_has_a_new_window),
         cmocka_unit_test(test_who_does_not_read_costs_no_turns),
+        cmocka_unit_test(test_a_full_queue_keeps_back_no_sign_of_life),
         cmocka_unit_test(test_garbage_of_who_does_not_read_is_not_answered),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
