@@ -24,7 +24,7 @@ static void mill_stop(struct mill *m)
     m->done_io = m->pid_io = NULL;
     millproc_close(&m->proc);
     memset(m->slots, 0, sizeof(m->slots));
-    m->up = m->timed_out = false;
+    m->up = m->timed_out = m->mad = false;
 }
 
 static void on_done(void *arg, int events)
@@ -94,17 +94,29 @@ static void blame(struct mill *m, struct run *run, uint32_t index,
 }
 
 /* A part that was begun is never run again, be it that only its result is missing: its
- * bytes may be others by now, and its key is the same (R19). */
-static void lose_part(struct mill *m, const struct millproc_end *end)
+ * bytes may be others by now, and its key is the same (R19). What a mill gone mad has
+ * begun, nobody knows. */
+static bool may_have_begun(const struct mill *m, const struct run *run)
 {
-    uint32_t serial = (uint32_t)(atomic_load(&m->proc.shm->control.on) >> 32);
-    struct run *run = run_of_serial(m, serial);
+    uint64_t on = atomic_load(&m->proc.shm->control.on);
+
+    return run->head->body == MILL_BODY_PART &&
+           (m->mad || run->head->serial == (uint32_t)(on >> 32));
+}
+
+static void lose_parts(struct mill *m, const struct millproc_end *end)
+{
+    struct run *run, *next;
     char why[128];
 
-    if (!run || run->head->body != MILL_BODY_PART)
-        return;
     snprintf(why, sizeof(why), "its process died: %s", end->text);
-    run_task_error(m->pool, run, 0, TASK_LOST, why);
+    for (run = TAILQ_FIRST(&m->runs); run; run = next) {
+        next = TAILQ_NEXT(run, run_node);
+        if (!may_have_begun(m, run))
+            continue;
+        run_task_error(m->pool, run, 0, TASK_LOST, why);
+        next = TAILQ_FIRST(&m->runs); /* who was told may have changed the list */
+    }
 }
 
 static void on_death(void *arg, int events)
@@ -118,15 +130,14 @@ static void on_death(void *arg, int events)
     (void)events;
     if (!millproc_reap(&m->proc, false, &end))
         return;
-    if (!m->proc.done.broken)
-        run_take_results(m);
+    run_take_results(m);
     m->up = m->up || atomic_load(&m->proc.shm->control.ready);
     log_warn("mill_died", "how=\"%s\"%s", end.text,
              m->up ? "" : " when=\"before it was up\"");
     run = blamed(m, &index);
     if (run)
         blame(m, run, index, &end);
-    lose_part(m, &end);
+    lose_parts(m, &end);
     while ((run = TAILQ_FIRST(&m->runs))) {
         run_leave(pool, run);
         TAILQ_INSERT_TAIL(&pool->homeless, run, run_node);

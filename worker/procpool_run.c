@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "proto/pack.h"
+#include "worker/ops/part.h"
 #include "worker/procpool_state.h"
 
 /* ---- ends of tasks and runs ---- */
@@ -89,22 +90,49 @@ struct run *run_of_serial(struct mill *m, uint32_t serial)
     return NULL;
 }
 
+/* Of a part: what it says is looked at, so the mill, which may still write where it
+ * stands, has no hand in it any more. */
+static int take_part(struct mill *m, struct run *run, enum task_status status,
+                     struct span value)
+{
+    AUTO_BUF own = BUF_INIT;
+    struct part part;
+    int rc = 0;
+
+    buf_add_span(&own, value);
+    memcpy(&part, run->parts.body, sizeof(part));
+    if (status == TASK_OK && !part_answer_ok(&part, buf_span(&own)))
+        rc = -1;
+    else
+        task_end(m->pool, run, 0, status, buf_span(&own));
+    return rc;
+}
+
 /* One record of the done ring; -1 when it is nonsense. */
 static int take_result(struct mill *m, struct span record)
 {
     struct mill_done_head head;
     struct run *run;
 
-    if (record.len < sizeof(head))
+    if (record.len < sizeof(head) || record.len > sizeof(head) + VALUE_MAX_BYTES)
         return -1;
     memcpy(&head, record.data, sizeof(head));
     run = run_of_serial(m, head.serial);
     if (!run || head.index >= run->head->n || head.status >= TASK_STATUS_COUNT ||
         mill_run_is_done(&run->parts, head.index))
         return -1;
-    task_end(m->pool, run, head.index, (enum task_status)head.status,
-             span_of(record.data + sizeof(head), record.len - sizeof(head)));
+    record = span_of(record.data + sizeof(head), record.len - sizeof(head));
+    if (run->head->body == MILL_BODY_PART)
+        return take_part(m, run, (enum task_status)head.status, record);
+    task_end(m->pool, run, head.index, (enum task_status)head.status, record);
     return 0;
+}
+
+static void gone_mad(struct mill *m)
+{
+    log_error("mill_nonsense", "pid=%d", (int)m->proc.pid);
+    m->mad = true;
+    millproc_kill(&m->proc);
 }
 
 void run_take_results(struct mill *m)
@@ -113,18 +141,14 @@ void run_take_results(struct mill *m)
     int rc;
 
     do {
-        while ((rc = ring_next(&m->proc.done, &record)) == 1) {
-            if (take_result(m, record) < 0) {
-                log_error("mill_nonsense", "pid=%d", (int)m->proc.pid);
-                millproc_kill(&m->proc);
-                return;
-            }
-            ring_release(&m->proc.done);
+        while (!m->mad && (rc = ring_next(&m->proc.done, &record)) != 0) {
+            if (rc < 0 || take_result(m, record) < 0)
+                gone_mad(m);
+            else
+                ring_release(&m->proc.done);
         }
-        if (rc < 0) {
-            millproc_kill(&m->proc);
+        if (m->mad)
             return;
-        }
         millproc_wake_room(&m->proc);
     } while (!ring_sleep(&m->proc.done));
 }
@@ -200,7 +224,7 @@ bool run_place(struct procpool *pool, struct run *run)
 
     for (uint32_t i = 0; i < pool->n; i++) {
         struct mill *m = &pool->mills[i];
-        if (m->proc.pid && !m->timed_out && m->n_runs < PROCPOOL_AHEAD &&
+        if (m->proc.pid && !m->timed_out && !m->mad && m->n_runs < PROCPOOL_AHEAD &&
             (!best || m->n_runs < best->n_runs))
             best = m;
     }

@@ -34,6 +34,7 @@ struct mill {
     struct procpool *pool;
     struct millproc proc;
     bool up, timed_out;
+    bool mad; /* it said nonsense, and nothing it says is heard any more */
     struct run_list runs;
     uint32_t n_runs;
     uint64_t slots[MILL_SPEC_SLOTS]; /* spec + 1; 0 = empty */

@@ -198,10 +198,11 @@ static void end_whole(struct split *s)
 
 static void take_head(struct split *s, const struct task_value *v, struct span value)
 {
-    if (!v->has_body || v->body.len != sizeof(s->part)) {
+    if (!v->has_body) {
         end_with(s, TASK_OK, value); /* the mill has done the whole task */
         return;
     }
+    CHECK(v->body.len == sizeof(s->part)); /* part_answer_ok */
     memcpy(&s->part, v->body.data, sizeof(s->part));
     s->shared = true;
     s->out_bytes = s->part.seal ? s->part.header : 0;
@@ -217,7 +218,7 @@ static void take_range(struct split *s, const struct task_value *v)
 
     s->out_bytes += v->out_bytes;
     s->used_us += v->elapsed_us;
-    if (limit && (int64_t)s->used_us * 1000 > limit) {
+    if (limit && s->used_us > (uint64_t)limit / 1000) {
         snprintf(why, sizeof(why), "over its time limit of %lld ms",
                  (long long)(limit / NS_PER_MS));
         end_with_error(s, TASK_POISON, why);
@@ -258,7 +259,7 @@ bool split_result(struct node *n, uint64_t run, enum task_status status,
     free(p);
     s->under_way--;
     if (status == TASK_OK)
-        CHECK(value_unpack(value, &v, NULL) == 0);
+        CHECK(value_unpack(value, &v, NULL) == 0); /* part_answer_ok */
     if (s->state != SPLIT_ENDING) {
         if (status != TASK_OK)
             end_with(s, status, value);

@@ -22,7 +22,7 @@ struct part_source part_source_of(const struct stat *st);
  * A range's value has out_bytes and elapsed_us. */
 struct part {
     enum part_kind kind;
-    bool seal;
+    uint8_t seal;  /* 0 or 1 */
     uint32_t mode; /* of the output, once all ranges are written */
     struct part_source source;
     uint64_t header;              /* bytes before the payload, of the age file */
@@ -32,6 +32,9 @@ struct part {
 
 /* Files of fewer bytes are not worth it: 40 ms of one core. */
 enum { PART_FILE_MIN = 64 * MIB };
+
+/* Can this be the value of that part, done? Who says it may have gone mad. */
+bool part_answer_ok(const struct part *part, struct span value);
 
 /* *ret_shared false, TASK_OK: the file cannot be shared (small, armored, no age file at
  * all), and nothing was written. Else TASK_OK and *ret, or why it failed. */
