@@ -2,6 +2,8 @@
 
 #include <pthread.h>
 #include <sodium.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "base/err.h"
 
@@ -39,7 +41,19 @@ uint64_t crypto_short_hash(const void *data, size_t len)
 
 void crypto_zero(void *p, size_t len)
 {
-    sodium_memzero(p, len);
+    if (len)
+        sodium_memzero(p, len);
+}
+
+void crypto_no_core(void)
+{
+    struct rlimit none = { 0, 0 };
+
+    setrlimit(RLIMIT_CORE, &none);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they look inside  \
+                                                                     */
+    prctl(PR_SET_DUMPABLE, 0);
+#endif
 }
 
 bool crypto_equal(const void *a, const void *b, size_t len)

@@ -16,6 +16,8 @@ uint32_t crypto_random_u32(void);
 uint64_t crypto_short_hash(const void *data, size_t len);
 void crypto_zero(void *p, size_t len);                       /* not optimised away */
 bool crypto_equal(const void *a, const void *b, size_t len); /* constant time */
+/* Keys of this process get into no core, and to no other process of its user. */
+void crypto_no_core(void);
 /* Locked, guarded, zeroed-on-free memory for keys. */
 void *crypto_secret_alloc(size_t len);
 void crypto_secret_free(void *p); /* takes NULL */

@@ -318,6 +318,7 @@ int main(int argc, char **argv)
     if (argc > 1 && strcmp(argv[1], "--mill") == 0)
         return mill_main(argc, argv);
     signal(SIGPIPE, SIG_IGN);
+    crypto_no_core();
     crypto_init();
     rc = opt_parse(tables, &sources, argc, argv, &o, &args, &n_args, &err);
     if (rc == 0 && (o.help || o.version)) {

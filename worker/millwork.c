@@ -7,11 +7,11 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "base/failpoint.h"
 #include "worker/millshm.h"
 #include "worker/ops/part.h"
@@ -80,14 +80,10 @@ static void die_with_parent(void)
 void millwork_enter(void)
 {
     static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE };
-    struct rlimit no_core = { 0, 0 };
     sigset_t none;
     close_range(MILL_FD_END, ~0u, 0);
     prctl(PR_SET_NAME, "tidemill-mill");
-    setrlimit(RLIMIT_CORE, &no_core);
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    prctl(PR_SET_DUMPABLE, 0); /* it may hold identities */
-#endif
+    crypto_no_core(); /* it may hold identities */
     die_with_parent();
     for (size_t i = 0; i < ARRAY_LEN(ignored); i++)
         signal(ignored[i], SIG_IGN);
@@ -139,6 +135,10 @@ static void report(struct millwork *m, const struct job *job, uint32_t index,
     uint8_t *at = reserve(m, len);
     memcpy(at, &head, sizeof(head));
     memcpy(at + sizeof(head), m->value.data, m->value.len);
+    if (job->head->body == MILL_BODY_PART) {
+        crypto_zero(m->value.data, m->value.len);
+        crypto_zero(job->run.body, job->head->body_len);
+    }
     if (last)
         ring_release(&m->work);
     ring_push(&m->done);
@@ -199,7 +199,12 @@ static enum task_status run_task(struct millwork *m, const struct job *job,
         work.part = &part;
     }
     enum task_status status = m->fn(&m->env, &work, &m->mem, &value);
-    return pack(m, status, &value);
+    status = pack(m, status, &value);
+    if (work.part) { /* of the key nothing stays */
+        crypto_zero(&part, sizeof(part));
+        crypto_zero(m->mem.data, m->mem.len);
+    }
+    return status;
 }
 
 /* The body's file that was sent before the run was. */

@@ -1,6 +1,7 @@
 /* A run's way: to a mill, task by task to its end, and to another mill when one dies. */
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "base/log.h"
 #include "proto/pack.h"
 #include "worker/ops/part.h"
@@ -13,6 +14,8 @@ void run_free(struct procpool *pool, struct run *run)
     HASH_DEL(pool->runs, run);
     if (run->body_fd >= 0)
         close(run->body_fd);
+    if (run->head->body == MILL_BODY_PART)
+        crypto_zero(run->parts.body, run->head->body_len);
     free(run->head);
     free(run);
 }
@@ -91,7 +94,7 @@ struct run *run_of_serial(struct mill *m, uint32_t serial)
 }
 
 /* Of a part: what it says is looked at, so the mill, which may still write where it
- * stands, has no hand in it any more. */
+ * stands, has no hand in it any more. It may be a key, of which nothing stays. */
 static int take_part(struct mill *m, struct run *run, enum task_status status,
                      struct span value)
 {
@@ -100,11 +103,14 @@ static int take_part(struct mill *m, struct run *run, enum task_status status,
     int rc = 0;
 
     buf_add_span(&own, value);
+    crypto_zero((uint8_t *)value.data, value.len);
     memcpy(&part, run->parts.body, sizeof(part));
     if (status == TASK_OK && !part_answer_ok(&part, buf_span(&own)))
         rc = -1;
     else
         task_end(m->pool, run, 0, status, buf_span(&own));
+    crypto_zero(&part, sizeof(part));
+    crypto_zero(own.data, own.len);
     return rc;
 }
 

@@ -1,5 +1,6 @@
 /* The pool with mills gone mad: what they say of parts is not believed, and no part that
- * one of them may have begun is run again (R19). */
+ * one of them may have begun is run again (R19). And with one that is not: where keys
+ * were, there are none. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,7 +15,7 @@
 #include "worker/millshm.h"
 #include "worker/millwork.h"
 #include "worker/ops/part.h"
-#include "worker/procpool.h"
+#include "worker/procpool_state.h"
 
 /* What a mill is to answer, in part.first of what it is asked. */
 enum answer {
@@ -134,12 +135,42 @@ static _Noreturn void mill(void)
     }
 }
 
+/* ---- one that is the product's but for its task ---- */
+
+#define SANE "TM_TEST_PROCPOOL_SANE"
+static const uint8_t secret[AGE_PAYLOAD_KEY] = "a key that nobody else has";
+
+static bool has_secret(const void *at, size_t len)
+{
+    return len && memmem(at, len, secret, sizeof(secret));
+}
+
+static enum task_status fn(const struct task_env *env, const struct task_work *w,
+                           struct buf *mem, struct task_value *ret)
+{
+    struct part p = { .kind = PART_RANGE, .source.size = PART_FILE_MIN };
+
+    (void)env;
+    if (has_secret(mem->data, mem->cap))
+        return TASK_FAILED;
+    if (w->part->kind == PART_RANGE)
+        return has_secret(w->part->key, sizeof(secret)) ? TASK_OK : TASK_FAILED;
+    p.n = age_payload_chunks(false, 0, p.source.size);
+    memcpy(p.key, secret, sizeof(secret));
+    buf_clear(mem);
+    buf_add(mem, &p, sizeof(p));
+    ret->body = buf_span(mem);
+    ret->has_body = true;
+    return TASK_OK;
+}
+
 /* ---- the pool ---- */
 
 static char mark[64];
 static struct loop *loop;
 static struct procpool *pool;
 static unsigned ends, ok, lost;
+static bool told_secret;
 
 static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status status,
                       struct span value)
@@ -150,6 +181,7 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
     assert_int_equal(index, 0);
     assert_int_equal(value_unpack(value, &v, NULL), 0);
     ok += status == TASK_OK;
+    told_secret |= v.has_body && has_secret(v.body.data, v.body.len);
     lost += status == TASK_LOST;
 }
 
@@ -169,6 +201,8 @@ static const struct procpool_events events = { on_result, on_run_end, on_room };
 static void submit(uint64_t id, enum part_kind kind, enum answer answer)
 {
     struct part part = { .kind = kind, .first = answer };
+    if (kind == PART_RANGE)
+        memcpy(part.key, secret, sizeof(secret));
     struct task_input in = { .path = SPAN_LIT("/f") };
     AUTO_BUF packed = BUF_INIT;
     uint32_t task = 0, len;
@@ -221,6 +255,20 @@ static void no_part_of_a_mill_gone_mad_is_run_again(void **state)
     assert_int_equal(lost, 2);
 }
 
+static void no_key_stays_where_it_was(void **state)
+{
+    (void)state;
+    submit(1, PART_HEAD, HONEST);
+    wait_ends(1);
+    assert_true(told_secret);
+    submit(2, PART_RANGE, HONEST);
+    wait_ends(2);
+    submit(3, PART_RANGE, HONEST);
+    wait_ends(3);
+    assert_int_equal(ok, 3);
+    assert_false(has_secret(pool->mills[0].proc.shm, sizeof(struct mill_shm)));
+}
+
 static int set_up(void **state)
 {
     struct procpool_config config = { .procs = 1, .identity_fd = -1 };
@@ -229,6 +277,7 @@ static int set_up(void **state)
 
     (void)state;
     ends = ok = lost = 0;
+    told_secret = false;
     snprintf(mark, sizeof(mark), "/tmp/tm-procpool-run.%d", (int)getpid());
     setenv(MARK, mark, 1);
     assert_int_equal(loop_new(LOOP_AUTO, &loop, NULL), 0);
@@ -238,12 +287,19 @@ static int set_up(void **state)
     return 0;
 }
 
+static int set_up_sane(void **state)
+{
+    setenv(SANE, "1", 1);
+    return set_up(state);
+}
+
 static int tear_down(void **state)
 {
     (void)state;
     procpool_free(pool);
     loop_free(loop);
     unlink(mark);
+    unsetenv(SANE);
     return 0;
 }
 
@@ -255,8 +311,15 @@ int main(int argc, char **argv)
                                         tear_down),
         cmocka_unit_test_setup_teardown(no_part_of_a_mill_gone_mad_is_run_again, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(no_key_stays_where_it_was, set_up_sane,
+                                        tear_down),
     };
+    static const struct task_env env;
 
+    if (argc > 1 && strcmp(argv[1], "--mill") == 0 && getenv(SANE)) {
+        millwork_enter();
+        millwork_loop(fn, &env);
+    }
     if (argc > 1 && strcmp(argv[1], "--mill") == 0)
         mill();
     return cmocka_run_group_tests(tests, NULL, NULL);
