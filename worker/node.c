@@ -12,8 +12,6 @@ enum {
     BEAT_DEFAULT_MS = 2000,
     SILENCE_DEFAULT_MS = 10000,
     THREAD_QUEUE = 4096,
-    HELD_RANGES_MAX =
-        64 * 1024, /* in one Hello: they fit a frame; more are not adopted */
 };
 #define NAME_AGAIN_NS (500 * NS_PER_MS)
 #define STOP_NS       (5 * NS_PER_S) /* for files that are recorded to be published */
@@ -219,50 +217,11 @@ static const struct procpool_events pool_events = { on_result, on_run_end, on_ro
 
 /* ---- the session ---- */
 
-/* What is listed in one Hello. */
-struct held {
-    struct held_lease *list;
-    uint32_t n;
-    size_t ranges;
-};
-
-static void hold(struct node *n, struct held *h, struct node_lease *l)
-{
-    if (l->revoked || l->hello == n->hellos || h->n == WIRE_LIST_MAX ||
-        h->ranges + l->n_ranges > HELD_RANGES_MAX)
-        return;
-    l->hello = n->hellos;
-    h->ranges += l->n_ranges;
-    h->list[h->n] = (struct held_lease){ .lease = l->id,
-                                         .job = l->job->id,
-                                         .chunk = l->chunk,
-                                         .ranges = l->ranges,
-                                         .n_ranges = l->n_ranges };
-    memcpy(h->list[h->n].digest, l->digest, WIRE_DIGEST_BYTES);
-    h->n++;
-}
-
-/* Leases under way, and those whose results are not answered yet. */
-static void hold_all(struct node *n, struct held *h)
-{
-    struct node_lease *l;
-    struct batch *b;
-
-    n->hellos++;
-    h->list = xcalloc(WIRE_LIST_MAX, sizeof(*h->list));
-    for (l = n->leases; l; l = l->hh.next)
-        hold(n, h, l);
-    TAILQ_FOREACH (b, &n->batches, node_entry)
-        if (b->state <= BATCH_SENT)
-            hold(n, h, b->lease);
-}
-
 static void hello(struct node *n)
 {
+    struct held_lease *held = xcalloc(WIRE_LIST_MAX, sizeof(*held));
     struct msg m = { .type = MSG_HELLO };
-    struct held held = { 0 };
 
-    hold_all(n, &held);
     m.hello = (struct msg_hello){ .role = ROLE_WORKER,
                                   .version_min = WIRE_VERSION,
                                   .version_max = WIRE_VERSION,
@@ -270,8 +229,8 @@ static void hello(struct node *n)
                                   .name = span_str(n->config.name),
                                   .cpu_slots = n->config.procs,
                                   .io_slots = n->config.coroutines,
-                                  .held = held.list,
-                                  .n_held = held.n,
+                                  .held = held,
+                                  .n_held = held_list(n, held),
                                   .pid = (uint32_t)getpid(),
                                   .identities = n->config.recipients,
                                   .draining = n->draining,
@@ -280,7 +239,7 @@ static void hello(struct node *n)
     n->welcomed = false;
     FAILPOINT("worker_hello_send");
     say(n, &m);
-    free(held.list);
+    free(held);
 }
 
 static void stop_with(struct node *n, uint32_t code, struct span text, struct span hint)
@@ -401,46 +360,10 @@ static const struct link_events link_events = { .message = on_message,
 
 /* ---- what goes on ---- */
 
-struct moving {
-    struct node *node;
-    uint64_t *leases;
-    uint32_t n;
-};
-
-/* run: a lease, or a run that has one. */
-static void moving_add(void *arg, uint64_t run)
-{
-    struct moving *m = arg;
-    uint64_t lease = run < FIRST_IO_RUN ? run : split_lease(m->node, run);
-
-    if (m->n < WIRE_LIST_MAX && lease)
-        m->leases[m->n++] = lease;
-}
-
-/* Leases that are renewed: those whose mill moves, those whose transfers keep their own
- * time limits, those that wait here for a pool, a disk or an answer. */
-static void moving_all(struct node *n, struct moving *m)
-{
-    struct node_lease *l;
-    struct batch *b;
-
-    m->leases = xcalloc(WIRE_LIST_MAX, sizeof(*m->leases));
-    m->node = n;
-    procpool_each_moving(n->pool, moving_add, m);
-    split_each_waiting(n, moving_add, m);
-    for (l = n->leases; l; l = l->hh.next)
-        if (l->waiting || l->job->spec.source == SOURCE_URL)
-            moving_add(m, l->id);
-    TAILQ_FOREACH (b, &n->batches, node_entry)
-        if (b->state <= BATCH_SENT)
-            moving_add(m, b->lease->id);
-}
-
 static void on_beat(void *arg)
 {
     struct node *n = arg;
     struct msg m = { .type = MSG_BEAT };
-    struct moving moving = { NULL, NULL, 0 };
 
     if (n->stopping) {
         node_leave(n);
@@ -459,14 +382,13 @@ static void on_beat(void *arg)
             hello(n);
         return;
     }
+    AUTO_FREE uint64_t *moving = xcalloc(WIRE_LIST_MAX, sizeof(*moving));
     m.beat.session = n->session;
     m.beat.cpu_busy = procpool_busy(n->pool);
     m.beat.io_busy = n->io_busy;
-    moving_all(n, &moving);
-    m.beat.progressing = moving.leases;
-    m.beat.n_progressing = moving.n;
+    m.beat.progressing = moving;
+    m.beat.n_progressing = held_moving(n, moving);
     say(n, &m);
-    free(moving.leases);
 }
 
 static void on_flush(void *arg)

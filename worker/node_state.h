@@ -2,6 +2,7 @@
  *   node.c        session: Hello, Beat, Lease, Revoke
  *   node_batch.c  results on their way: batches, Done, Committed, files, Published
  *   node_lease.c  leases, and the jobs they are of
+ *   node_held.c   which leases Hello and Beat name
  *   node_journal.c  which temporaries there may be, for after a kill
  *   split.c       tasks whose file is shared by several mills
  *   node_io.c     tasks that fetch: a coroutine each; node_hosts.c: what a server bears
@@ -49,7 +50,7 @@ struct node_lease {
     uint32_t chunk, n, left; /* left: tasks whose result is not in a batch yet */
     struct range *ranges;    /* its tasks, as they were given */
     uint32_t n_ranges;
-    uint64_t hello; /* the last Hello that listed it */
+    uint64_t hello, beat; /* the last ones that named it */
     uint8_t digest[WIRE_DIGEST_BYTES];
     int64_t task_timeout_ns;
     uint32_t *tasks, *lens, *offsets;
@@ -113,7 +114,7 @@ struct node {
     int64_t sweep_ns;      /* not before */
     uint8_t nonce[16];
     struct epoch epoch; /* counter 0: none seen yet */
-    uint64_t session, hellos;
+    uint64_t session, hellos, beats;
     bool welcomed, stopping, left, draining, has_roots;
     bool told_all; /* that it is to publish of an earlier life (R8) */
     bool sweeping, sweep_again, swept;
@@ -145,6 +146,13 @@ struct node_job *job_of(struct node *n, const struct msg_lease *m, struct err *e
 void jobs_forget(struct node *n, uint64_t job);
 struct span lease_input(const struct node_lease *l, uint32_t index);
 struct files_attempt lease_attempt(const struct node_lease *l, uint32_t index);
+
+/* node_held.c: each list has room for WIRE_LIST_MAX; how many there are */
+/* Leases under way, and those whose results are not answered yet. */
+uint32_t held_list(struct node *n, struct held_lease *list);
+/* Leases that are renewed: those that wait here for a pool, a disk or an answer, those
+ * whose transfers keep their own time limits, those whose mill moves. */
+uint32_t held_moving(struct node *n, uint64_t *list);
 
 /* node.c */
 void node_start_waiting(struct node *n);

@@ -295,13 +295,14 @@ uint64_t split_lease(const struct node *n, uint64_t run)
     return p ? p->split->lease->id : 0;
 }
 
-void split_each_waiting(struct node *n, void (*fn)(void *arg, uint64_t lease), void *arg)
+void split_each_waiting(struct node *n, void (*fn)(void *arg, struct node_lease *l),
+                        void *arg)
 {
     struct split *s;
 
     TAILQ_FOREACH (s, &n->splits, split_node)
         if (!s->under_way)
-            fn(arg, s->lease->id);
+            fn(arg, s->lease);
 }
 
 void split_free_all(struct node *n)

@@ -27,7 +27,8 @@ void split_revoke(struct node_lease *l);
 /* The lease of the task that `run` is a part of; 0: of none. */
 uint64_t split_lease(const struct node *n, uint64_t run);
 /* Calls fn with the lease of each task of which no part is with the pool. */
-void split_each_waiting(struct node *n, void (*fn)(void *arg, uint64_t lease), void *arg);
+void split_each_waiting(struct node *n, void (*fn)(void *arg, struct node_lease *l),
+                        void *arg);
 void split_free_all(struct node *n);
 
 #endif
