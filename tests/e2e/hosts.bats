@@ -10,13 +10,15 @@ setup() {
     start_nginx
     use_coordinator
     start_coordinator
-    start_worker --coroutines 4
+    start_worker --coroutines 4 --log-level debug
     until_ok tidemill node show w
 }
 teardown() { common_teardown; }
 
 fetched() { find got -type f -name 'fast*' | wc -l; }
 asked() { grep -c GET server.log; }
+# Tasks in Dones: of those that are not fetched, each was sent back.
+sent_back() { awk -F 'tasks=' '/ done lease=/ { n += $2 } END { print n + 0 }' worker.err; }
 
 # What waits for one server comes first in the list, and is ten times what the worker's
 # coroutines can wait for.
@@ -37,16 +39,20 @@ urls() {
     [ "$(asked)" -eq 2 ] # they hang still, and the 38 others wait
     [ "$(job_number ok j1)" -eq 40 ]
     [ "$(job_number failed j1)" -eq 0 ]
-    # Those are sent back for a second and more each time: that is no busy loop.
-    local ticks before
-    before=$(awk '{ print $14 + $15 }' "/proc/$COORD/stat")
-    sleep 2
-    ticks=$(($(awk '{ print $14 + $15 }' "/proc/$COORD/stat") - before))
-    [ "$ticks" -lt 100 ] || { echo "$ticks ticks in 2 s"; return 1; }
+    # Those are sent back for a second and more each time: that is no busy loop, however
+    # long it takes to see each of them twice.
+    local before began
+    before=$(sent_back)
+    began=$SECONDS
+    until_ok eval '[ "$(sent_back)" -ge $((before + 2 * 38)) ]'
+    local many=$(($(sent_back) - before)) seconds=$((SECONDS - began + 2))
+    [ "$many" -le $((38 * seconds)) ] || { echo "$many times in $seconds s"; return 1; }
 }
 
 @test "a server under a rate is asked at that rate, and others meanwhile" {
     urls ok 4 >urls
+    local began
+    began=$(python3 -c 'import time; print(time.monotonic())')
     tidemill fetch -i urls -o got --rate 2/s --retries 0 >out 2>err 3>&- &
     local fetch=$!
     PIDS+=("$fetch")
@@ -57,7 +63,7 @@ urls() {
     wait "$fetch"
     [ "$(asked)" -eq 40 ]
     # Two a second: what was sent back came in its turn, none too early, and none twice.
-    awk '$1 == "GET" { if (last && $3 - last < 0.3) bad = 1; if (!first) first = $3; last = $3; n++ }
-         END { if (bad || last - first < (n - 1) / 2 - 0.3) exit 1 }' server.log
+    # How late each is noted is the machine's business.
+    awk -v began="$began" '$1 == "GET" && $3 < began + 0.5 * n++ { exit 1 }' server.log
     [ "$(cut -d' ' -f2 server.log | sort -u | wc -l)" -eq 40 ]
 }

@@ -50,9 +50,9 @@ both_mills_on() { [ "$(mills_on "$1" | wc -l)" -eq 2 ]; }
     echo small >g
     chmod 0444 f
     chmod 0541 g
-    as_user tidemill encrypt -r "$R" f g
+    as_user tidemill encrypt --procs 2 -r "$R" f g
     [ "$(stat -c %a f.age g.age)" = $'444\n541' ]
-    as_user tidemill decrypt -i id --output fback f.age
+    as_user tidemill decrypt --procs 2 -i id --output fback f.age
     as_user tidemill decrypt -i id --output gback g.age
     [ "$(stat -c %a fback gback)" = $'444\n541' ]
     cmp f fback
