@@ -1,31 +1,8 @@
-#include "tests/sim/check.h"
+#include "tests/sim/check_state.h"
 
 #include "proto/pack.h"
 #include "tests/sim/coord_model.h"
 #include "tests/sim/sim_node.h"
-
-/* A task of a plan, as the store and the followers have told of it. */
-struct truth {
-    bool recorded, visible;
-    uint8_t status;
-    uint64_t value; /* hash of the packed value */
-    uint64_t epoch, lease;
-    bool seen[2]; /* by the follower: reading for the first time, and again */
-    uint64_t renamed_by;
-};
-
-struct given {
-    uint64_t id;
-    uint32_t plan, first, n; /* place of its tasks in `tasks` */
-    peer_id peer;            /* whom it was sent to */
-};
-
-struct checker {
-    struct truth *truths[JOBS_MAX];
-    struct given *given; /* ids grow */
-    uint32_t n_given, *tasks, n_tasks;
-    uint64_t last_task[JOBS_MAX]; /* seen by a follower in task order, and 1 */
-};
 
 void check_new(struct world *w)
 {
@@ -47,7 +24,7 @@ void check_free(struct world *w)
     free(w->check);
 }
 
-static uint64_t hash_of(struct span s)
+uint64_t hash_of(struct span s)
 {
     uint64_t h = s.len;
 
@@ -61,7 +38,7 @@ static struct plan *plan_of(struct world *w, const struct stored_job *j)
     return j ? plan_by_key(w, j->row.key) : NULL;
 }
 
-static struct truth *truth_of(struct world *w, const struct plan *p, uint64_t task)
+struct truth *truth_of(struct world *w, const struct plan *p, uint64_t task)
 {
     if (task >= p->first[p->n_chunks]) {
         broken(w, "P2: job %u has no task %llu", p->index, (unsigned long long)task);
@@ -70,7 +47,7 @@ static struct truth *truth_of(struct world *w, const struct plan *p, uint64_t ta
     return &w->check->truths[p->index][task];
 }
 
-static bool input_is(struct world *w, const struct plan *p, uint32_t task, struct span in)
+bool input_is(struct world *w, const struct plan *p, uint32_t task, struct span in)
 {
     AUTO_BUF meant = BUF_INIT;
 
@@ -250,7 +227,7 @@ void check_sent(struct world *w, peer_id peer, const struct msg *m)
 
 /* ---- what the store saves ---- */
 
-static uint64_t records(const struct stored_job *j)
+uint64_t records(const struct stored_job *j)
 {
     return j->row.ok + j->row.failed + j->row.poison + j->row.cancelled;
 }
@@ -331,8 +308,7 @@ void check_batch(struct world *w, struct stored_job *j, const struct batch_row *
 }
 
 /* R8: the record is shown, so its file is whole, durable and its own. */
-static void check_file(struct world *w, const struct plan *p, uint32_t task,
-                       const char *node)
+void check_file(struct world *w, const struct plan *p, uint32_t task, const char *node)
 {
     struct truth *t = truth_of(w, p, task);
     char out[OUT_MAX];
@@ -432,171 +408,4 @@ void check_published(struct world *w, uint32_t node, const struct entry *e)
         broken(w, "P6: the file of task %u of job %u is published twice", task, index);
     else
         t->renamed_by = e->attempt.lease;
-}
-
-/* ---- what followers see ---- */
-
-static void seen_one(struct world *w, struct plan *p, const struct msg *m, uint32_t i,
-                     struct span value)
-{
-    const struct msg_results *r = &m->results;
-    uint32_t task = r->batch.tasks[i];
-    struct truth *t = truth_of(w, p, task);
-    uint64_t *last = &w->check->last_task[p->index];
-
-    if (!t)
-        return;
-    if (t->seen[p->reading])
-        broken(w, "P2: a follower sees task %u of job %u twice", task, p->index);
-    if (!t->visible || t->status != r->batch.statuses[i] || t->value != hash_of(value))
-        broken(w, "P2: a follower sees another record of task %u of job %u", task,
-               p->index);
-    if (p->failed_only && t->status == TASK_OK)
-        broken(w, "R14: a follower of failures sees a success");
-    if (p->task_order && task < *last)
-        broken(w, "R14: task %u of job %u comes out of order", task, p->index);
-    *last = task + 1;
-    t->seen[p->reading] = true;
-}
-
-void check_seen(struct world *w, struct plan *p, const struct msg *m)
-{
-    const struct msg_results *r = &m->results;
-    size_t at = 0, in_at = 0;
-
-    for (uint32_t i = 0; i < r->batch.n; i++)
-        in_at += r->batch.lens[i];
-    if (p->inputs && r->n_input_lens != r->batch.n) {
-        broken(w, "P5: results of job %u come without their inputs", p->index);
-        return;
-    }
-    if (r->cursor == 0)
-        w->check->last_task[p->index] = 0;
-    for (uint32_t i = 0; i < r->batch.n; i++) {
-        seen_one(w, p, m, i, span_of(m->body.data + at, r->batch.lens[i]));
-        at += r->batch.lens[i];
-        if (!p->inputs)
-            continue;
-        if (!input_is(w, p, r->batch.tasks[i],
-                      span_of(m->body.data + in_at, r->input_lens[i])))
-            broken(w, "P5: task %u of job %u comes with another input", r->batch.tasks[i],
-                   p->index);
-        in_at += r->input_lens[i];
-    }
-}
-
-void check_seen_end(struct world *w, struct plan *p)
-{
-    struct stored_job *j = stored_by_key(w, p->key);
-
-    if (p->removed)
-        return;
-    for (uint32_t i = 0; j && i < j->row.tasks; i++) {
-        struct truth *t = truth_of(w, p, i);
-        if (!t->seen[p->reading] && !(p->failed_only && t->status == TASK_OK))
-            broken(w, "P2: the results of job %u end and task %u was not among them",
-                   p->index, i);
-    }
-    w->check->last_task[p->index] = 0;
-    if (!j || !j->row.ended_wall_ns)
-        broken(w, "P2: a follower is told the end of job %u, which has not ended",
-               p->index);
-}
-
-/* ---- at rest ---- */
-
-bool check_jobs_ended(struct world *w)
-{
-    struct stored_job *jobs;
-    uint32_t n = stored_jobs(w, &jobs);
-
-    for (uint32_t i = 0; i < n; i++)
-        if (!jobs[i].row.ended_wall_ns || records(&jobs[i]) != jobs[i].row.tasks)
-            return false;
-    return true;
-}
-
-static void end_job(struct world *w, const struct plan *p)
-{
-    struct stored_job *j = stored_by_key(w, p->key);
-
-    if (p->removed) {
-        if (j)
-            broken(w, "R16: job %u was removed and is there again", p->index);
-        return;
-    }
-    if (p->acked && (!j || j->n_chunks < p->acked)) {
-        broken(w, "P1: acknowledged chunks of job %u are gone", p->index);
-        return;
-    }
-    if (!j)
-        return;
-    for (uint32_t c = 0; c < j->n_chunks; c++) {
-        const uint32_t *lens = (const uint32_t *)j->chunks[c].lens->data;
-        size_t at = 0;
-        for (uint32_t i = 0; i < j->chunks[c].n; at += lens[i++])
-            if (!input_is(w, p, (uint32_t)j->chunks[c].first + i,
-                          span_of(j->chunks[c].body->data + at, lens[i])))
-                broken(w, "P1: task %u of job %u is stored with other bytes", i,
-                       p->index);
-    }
-    if (p->heard > JOB_SEALED && p->heard != j->row.state)
-        broken(w, "P1: job %u was told to be in state %d and ended in %d", p->index,
-               p->heard, j->row.state);
-    if (j->row.state == JOB_DONE && j->row.cancelled)
-        broken(w, "P2: job %u is done with cancelled tasks", p->index);
-}
-
-static void end_file(struct world *w, const struct entry *e)
-{
-    unsigned index = 0, task = 0;
-    struct plan *p;
-    struct truth *t;
-
-    if (e->removed || sscanf(e->out, "/d/%u-%u", &index, &task) != 2)
-        return;
-    p = plan_at(w, index);
-    t = truth_of(w, p, task);
-    if (e->temp) {
-        if (w->nodes[e->maker].life == e->life)
-            broken(w, "P6: a temporary is left (task %u of job %u, lease %llx)", task,
-                   index, (unsigned long long)e->attempt.lease);
-        return;
-    }
-    if (!e->whole)
-        broken(w, "P6: the file of task %u of job %u is not whole", task, index);
-    /* One put in place after its record had ended as "unpublished" is allowed: nobody can
-     * call back a node that was stopped between Committed and its rename. */
-    if (!t->recorded || t->lease != e->attempt.lease)
-        broken(w, "P6: a file without a record (task %u of job %u)", task, index);
-}
-
-/* Every record of a file has it. */
-static void end_records(struct world *w, const struct plan *p)
-{
-    struct stored_job *j = stored_by_key(w, p->key);
-
-    for (uint32_t b = 0; j && p->file && b < j->n_batches; b++) {
-        const struct batch_row *row = &j->batches[b].row;
-        for (uint32_t i = 0; i < row->n; i++)
-            if (row->statuses->data[i] == TASK_OK)
-                check_file(w, p, ((const uint32_t *)row->tasks->data)[i],
-                           j->batches[b].node);
-    }
-}
-
-void check_end(struct world *w)
-{
-    struct plan *p;
-    struct entry *e;
-
-    for (uint32_t i = 0; (p = plan_at(w, i)); i++) {
-        end_job(w, p);
-        end_records(w, p);
-    }
-    for (int i = 0; i < NODES_MAX; i++)
-        LIST_FOREACH (e, &w->disks[i].entries, node)
-            end_file(w, e);
-    if (w->coord->sched)
-        check_books_empty(w, w->coord->sched);
 }
