@@ -190,11 +190,14 @@ static void send(struct batch *b, const struct msg *m)
 
 bool batch_owed(const struct node_lease *l, const struct batch *but)
 {
+    const struct node *n = l->node;
     const struct batch *b;
 
-    TAILQ_FOREACH (b, &l->node->batches, node_entry)
+    /* Without a session, what was said in the one before is said again. */
+    TAILQ_FOREACH (b, &n->batches, node_entry)
         if (b->lease == l && b != but &&
-            (b->state < BATCH_SENT || (b->state == BATCH_SENT && b->unsaid)))
+            (b->state < BATCH_SENT ||
+             (b->state == BATCH_SENT && (b->unsaid || !n->welcomed))))
             return true;
     return false;
 }
