@@ -47,6 +47,7 @@ struct link {
     char *endpoint;
     uint32_t frame_max;
     bool router, any_gone;
+    bool up;         /* a DEALER has a connection, as far as it was told */
     bool any_queued; /* for the socket, not for a window; a ROUTER's `again` is armed */
     bool touched;    /* the library may have taken in what ZMQ_FD was to tell */
     void *socket;
@@ -196,6 +197,17 @@ static int say_taken(struct link *l, struct link_peer *p)
     return rc;
 }
 
+/* Bulk is for the connection it was said on (see on_connection). A DEALER that has lost
+ * one may have another before it hears of either: nothing is sent then. */
+static bool takes_bulk(struct link *l, struct link_peer *p)
+{
+    bool news = l->monitor && link_monitor_waits(l->monitor);
+
+    l->any_queued |= news;
+    return (l->router || l->up) && !news &&
+           link_window_open(&p->window, loop_now_ns(l->loop)); /* R10 */
+}
+
 /* Sends what the window and the socket allow. */
 static void flush_peer(struct link *l, struct link_peer *p)
 {
@@ -205,8 +217,8 @@ static void flush_peer(struct link *l, struct link_peer *p)
         return;
     while ((o = STAILQ_FIRST(&p->queue.list))) {
         size_t bulk = o->bulk;
-        if (bulk && !link_window_open(&p->window, loop_now_ns(l->loop)))
-            return; /* until the peer has taken some (R10) */
+        if (bulk && !takes_bulk(l, p))
+            return;
         if (send_first(l, p, &p->queue) < 0)
             return;
         p->window.sent += bulk;
@@ -457,11 +469,14 @@ static void watch(struct link *l)
     l->touched = true;
 }
 
-static void on_connected(void *arg, unsigned event, int value)
+static void on_connection(void *arg, unsigned event, int value)
 {
     struct link *l = arg;
 
-    (void)event, (void)value;
+    (void)value;
+    l->up = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+    if (!l->up)
+        return;
     /* The other side is a new one. Who said bulk to the old one says it again once he has
      * a session. */
     link_queue_clear(&l->peers->queue, true);
@@ -474,7 +489,8 @@ static void on_connected(void *arg, unsigned event, int value)
 static void monitor(struct link *l)
 {
     l->monitor = link_monitor_new(l->loop, l->ctx->zmq, l->socket,
-                                  ZMQ_EVENT_HANDSHAKE_SUCCEEDED, on_connected, l);
+                                  ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED,
+                                  on_connection, l);
 }
 
 static struct link *link_new(struct link_ctx *ctx, struct loop *loop, uint32_t frame_max,
@@ -553,6 +569,7 @@ void link_reset(struct link *l)
     link_queue_clear(&l->peers->queue, false);
     l->peers->gone = false;
     l->peers->window = (struct link_window){ 0 };
+    l->up = false;
     loop_io_free(l->io);
     link_monitor_free(l->monitor);
     link_socket_close_now(l->socket);

@@ -64,8 +64,18 @@ struct link_monitor {
     void *arg;
 };
 
-/* ZMQ_FD tells once what came after all was received: nothing else is ever done with this
- * socket, so there is nothing to ask it. */
+bool link_monitor_waits(struct link_monitor *m)
+{
+    int events = 0;
+    size_t len = sizeof(events);
+
+    if (zmq_getsockopt(m->events, ZMQ_EVENTS, &events, &len) < 0 || (events & ZMQ_POLLIN))
+        m->untold = true; /* ZMQ_FD may not say it again */
+    return m->untold;
+}
+
+/* ZMQ_FD tells once what came after all was received; only link_monitor_waits asks
+ * besides, and remembers. */
 static bool before_wait(void *arg)
 {
     struct link_monitor *m = arg;

@@ -20,6 +20,8 @@ struct link_monitor *link_monitor_new(struct loop *loop, void *zmq, void *socket
 /* Calls fn now for what has happened already. libzmq says that a connection is
  * made before it hands over the first message that came in on it. */
 void link_monitor_tell(struct link_monitor *monitor);
+/* Has something happened that was not told yet? Then it is told before the loop waits. */
+bool link_monitor_waits(struct link_monitor *monitor);
 void link_monitor_free(struct link_monitor *monitor); /* takes NULL */
 
 /* err code 2 with a hint when it is none of ours: ipc://path, tcp:// on loopback. */

@@ -317,7 +317,10 @@ static void link_up(void *arg)
     NOTE(w, "connected", l->host->kind, l->host->index, l->conn->id);
     while ((x = STAILQ_FIRST(&l->waiting))) {
         STAILQ_REMOVE_HEAD(&l->waiting, node);
-        packet_go(x->packet, l->conn, UP);
+        if (x->packet->body_len) /* bulk is for the connection it was said on */
+            free(x->packet);
+        else
+            packet_go(x->packet, l->conn, UP);
         free(x);
     }
     l->n_waiting = 0;
@@ -413,6 +416,8 @@ int link_send(struct link *l, peer_id peer, const struct msg *m)
     if (l->conn && l->host->kind == HOST_NODE && m->body.len &&
         l->conn->way[UP].held_bulk > 4 * (size_t)w->k.window_bytes)
         return -1;
+    if (l->conn && l->told.place && m->body.len)
+        return 0; /* as what was said before the connection: it goes no further */
     if (l->conn) {
         packet_go(packet_new(w, m), l->conn, UP);
         packet_twice(w, UP, l->conn, m);
