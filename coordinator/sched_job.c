@@ -46,7 +46,8 @@ static struct job *job_new(struct sched *s, const struct job_row *row, struct er
         return NULL;
     }
     j->io = j->spec.source == SOURCE_URL;
-    j->light = j->spec.source == SOURCE_BYTES && j->spec.transform == TRANSFORM_NONE;
+    j->light = j->spec.source == SOURCE_BYTES && j->spec.transform == TRANSFORM_NONE &&
+               j->spec.sink != SINK_FILE;
     j->placeable = true;
     j->client_gone_ns = s->now;
     TAILQ_INIT(&j->ready);

@@ -45,6 +45,7 @@ bool flow_reported(const struct world *w, uint64_t lease, uint32_t task);
 /* How often it ended in a retryable error since the coordinator's start. */
 uint32_t flow_tries(const struct world *w, const struct plan *p, uint32_t task);
 void flow_pushed(struct world *w, const struct fx_group *g);
+void flow_resumed(struct world *w, uint64_t job); /* and it is committed */
 
 /* check_books.c: the scheduler's own numbers agree with each other. */
 void check_books(struct world *w, const struct sched *s);

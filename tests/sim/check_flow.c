@@ -87,7 +87,16 @@ void flow_restart(struct world *w)
     for (uint32_t i = 0; (p = plan_at(w, i)); i++) {
         memset(w->flow->not_before_ns[i], 0, p->first[p->n_chunks] * sizeof(int64_t));
         memset(w->flow->tries[i], 0, p->first[p->n_chunks] * sizeof(uint32_t));
+        p->resumes = 0;
     }
+}
+
+void flow_resumed(struct world *w, uint64_t job)
+{
+    struct plan *p = plan_by_job(w, job);
+
+    if (p && p->resumes)
+        p->resumes--;
 }
 
 static void peers_grow(struct flow *f, peer_id peer)
@@ -268,8 +277,6 @@ void flow_said(struct world *w, peer_id peer, const struct msg *m)
         credit_of(f, peer, m->credit.job)->bytes += m->credit.bytes;
     else if (m->type == MSG_DONE && m->done.epoch.counter == m->done.lease >> 32)
         done_said(w, peer, m);
-    else if (m->type == MSG_PAUSE && plan_by_job(w, m->pause.job))
-        plan_by_job(w, m->pause.job)->resumed = m->pause.resume;
 }
 
 /* ---- what the coordinator says ---- */
@@ -281,7 +288,7 @@ static void lease_sent(struct world *w, peer_id peer, const struct msg_lease *l)
 
     if (l->publish)
         return;
-    if (p && j && j->row.paused && !p->resumed)
+    if (p && j && j->row.paused && !p->resumes)
         broken(w, "R16: a task of job %u is leased while it is paused", p->index);
     if (w->coord->pressure || w->coord->was_full)
         broken(w, "R10 R13: a lease is given while the store cannot keep up or is full");
@@ -333,5 +340,7 @@ void flow_pushed(struct world *w, const struct fx_group *g)
         if (fx->type == FX_STATE && fx->state.state == JOB_ABANDONED &&
             !fx->state.ended_wall_ns)
             abandoned(w, fx->state.job);
+        if (fx->type == FX_PAUSE && !fx->pause.paused && plan_by_job(w, fx->pause.job))
+            plan_by_job(w, fx->pause.job)->resumes++;
     }
 }

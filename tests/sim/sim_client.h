@@ -28,7 +28,7 @@ struct plan {
     uint64_t cursor;
     enum job_state heard;
     uint32_t reading; /* 0: for the first time; then again from the start */
-    bool resumed;     /* checker's: the last Pause that came was a resume */
+    uint32_t resumes; /* checker's: that are not committed yet */
     bool removes, remove_sent, removed; /* by its client, once it has read all */
     int64_t ended_ns;                   /* checker's: when the store was told so */
     /* Of this session. */

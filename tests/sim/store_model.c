@@ -254,6 +254,8 @@ static void save(struct world *w, const struct fx *fx)
         save_remove(w, j);
     } else if (fx->type == FX_PAUSE) {
         j->row.paused = fx->pause.paused;
+        if (!fx->pause.paused)
+            flow_resumed(w, fx->pause.job);
     }
 }
 
