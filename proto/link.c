@@ -1,67 +1,17 @@
 #include "proto/link.h"
 
 #include <errno.h>
-#include <sys/queue.h>
 #include <unistd.h>
-#include <uthash.h>
-#include <zmq.h>
 
-#include "proto/link_door.h"
-#include "proto/link_queue.h"
-#include "proto/link_socket.h"
-#include "proto/link_window.h"
+#include "proto/link_state.h"
 
 enum {
     LINK_MESSAGE_MAX = 2 * MIB,   /* of all frames of one message together */
-    LINK_QUEUE_MAX = 8 * MIB,     /* bulk waiting for one peer; twice as much in all */
-    LINK_BEATS_MAX = 1 * MIB,     /* and Beats above that */
     LINK_DECODE_BUDGET = 8 * MIB, /* memory one envelope may decode to */
     LINK_BURST = 128,             /* messages taken in one turn of the loop */
-    LINK_RID_MAX = 255,
 };
 /* Heartbeats come every 2 s: who was silent for so long is not there any more. */
 #define LINK_FORGET_NS (60 * NS_PER_S)
-/* A ROUTER does not say whose pipe has room again: ZMQ_POLLOUT is about all of them. */
-#define LINK_AGAIN_NS (20 * NS_PER_MS)
-
-struct link_ctx {
-    void *zmq;
-};
-
-struct link_peer {
-    peer_id id;
-    uint8_t rid[LINK_RID_MAX]; /* as the ROUTER gave it */
-    unsigned rid_len;
-    int64_t heard_ns;
-    bool gone;
-    struct link_window window;
-    struct link_queue queue;
-    UT_hash_handle hh, hh_rid;
-};
-
-struct link {
-    struct link_ctx *ctx;
-    struct loop *loop;
-    const struct link_events *ev;
-    void *arg;
-    char *endpoint;
-    uint32_t frame_max;
-    bool router, any_gone;
-    bool up;         /* a DEALER has a connection, as far as it was told */
-    bool any_queued; /* for the socket, not for a window; a ROUTER's `again` is armed */
-    bool touched;    /* the library may have taken in what ZMQ_FD was to tell */
-    void *socket;
-    struct link_monitor *monitor; /* a DEALER's */
-    struct link_door *door;       /* a ROUTER's */
-    struct loop_hook *hook;
-    struct loop_io *io;
-    struct loop_timer *again; /* a ROUTER's: to try those whose pipe was full */
-    int64_t swept_ns;
-    peer_id next_id;
-    struct link_peer *peers, *peers_by_rid; /* a DEALER has one, with id 0 */
-    struct arena arena;
-    struct buf joined;
-};
 
 struct link_ctx *link_ctx_new(int io_threads)
 {
@@ -82,185 +32,6 @@ void link_ctx_free(struct link_ctx *ctx)
     while (zmq_ctx_term(ctx->zmq) < 0 && errno == EINTR)
         ;
     free(ctx);
-}
-
-/* ---- peers and their queues ---- */
-
-static struct link_peer *peer_new(struct link *l, const void *rid, size_t rid_len)
-{
-    struct link_peer *p = xcalloc(1, sizeof(*p));
-
-    p->id = l->router ? ++l->next_id : 0;
-    p->rid_len = (unsigned)rid_len;
-    memcpy(p->rid, rid, rid_len);
-    p->heard_ns = loop_now_ns(l->loop);
-    link_queue_init(&p->queue);
-    HASH_ADD(hh, l->peers, id, sizeof(p->id), p);
-    HASH_ADD(hh_rid, l->peers_by_rid, rid, p->rid_len, p);
-    return p;
-}
-
-static struct link_peer *peer_find(const struct link *l, peer_id id)
-{
-    struct link_peer *p;
-
-    HASH_FIND(hh, l->peers, &id, sizeof(id), p);
-    return p;
-}
-
-static void peer_free(struct link *l, struct link_peer *p)
-{
-    link_queue_clear(&p->queue, false);
-    HASH_DEL(l->peers, p);
-    HASH_DELETE(hh_rid, l->peers_by_rid, p);
-    free(p);
-}
-
-/* ---- the socket ---- */
-
-static int socket_events(const struct link *l)
-{
-    int events = 0;
-    size_t len = sizeof(events);
-
-    if (zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &len) < 0)
-        return ZMQ_POLLIN; /* a signal came in between: to be asked again */
-    return events;
-}
-
-/* Every frame of a message, or none: -1 with EAGAIN or EHOSTUNREACH. */
-static int send_frames(struct link *l, struct link_peer *p, zmq_msg_t *frames, unsigned n)
-{
-    int flags = ZMQ_DONTWAIT | ZMQ_SNDMORE;
-
-    l->touched = true;
-    if (l->router && zmq_send(l->socket, p->rid, p->rid_len, flags) < 0)
-        return -1;
-    for (unsigned i = 0; i < n; i++) {
-        /* After the first frame the rest is taken too; a pipe that dies in between is
-         * rolled back by the library, and the message is lost: ids make it repeatable. */
-        if (zmq_msg_send(&frames[i], l->socket, i + 1 < n ? flags : ZMQ_DONTWAIT) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static void peer_lost(struct link *l, struct link_peer *p)
-{
-    link_queue_clear(&p->queue, false);
-    p->gone = true;
-    l->any_gone = true;
-}
-
-static void no_room(struct link *l)
-{
-    l->any_queued = true;
-    if (l->router && !loop_timer_armed(l->again))
-        loop_timer_arm(l->again, LINK_AGAIN_NS);
-}
-
-/* Sends and removes the first of the queue: -1 when it cannot be now, or the peer is
- * lost, with its own queue. */
-static int send_first(struct link *l, struct link_peer *p, struct link_queue *q)
-{
-    struct link_out *o = STAILQ_FIRST(&q->list);
-
-    if (send_frames(l, p, o->frames, o->n) < 0) {
-        if (errno == EAGAIN)
-            no_room(l);
-        else
-            peer_lost(l, p);
-        return -1;
-    }
-    link_queue_pop(q);
-    return 0;
-}
-
-/* What was taken of the peer's bulk is said before all that waits and has no place in the
- * queue, so that nothing keeps it back for good: the peer waits for it. */
-static int say_taken(struct link *l, struct link_peer *p)
-{
-    struct msg m = { .type = MSG_TAKEN };
-    struct link_queue one;
-    int rc;
-
-    if (!link_window_untold(&p->window))
-        return 0;
-    m.taken.bytes = p->window.got;
-    link_queue_init(&one);
-    link_queue_add(&one, &m, false);
-    rc = send_first(l, p, &one);
-    if (rc == 0)
-        p->window.told = m.taken.bytes;
-    else
-        link_queue_clear(&one, false);
-    return rc;
-}
-
-/* Bulk is for the connection it was said on (see on_connection). A DEALER that has lost
- * one may have another before it hears of either: nothing is sent then. */
-static bool takes_bulk(struct link *l, struct link_peer *p)
-{
-    bool news = l->monitor && link_monitor_waits(l->monitor);
-
-    l->any_queued |= news;
-    return (l->router || l->up) && !news &&
-           link_window_open(&p->window, loop_now_ns(l->loop)); /* R10 */
-}
-
-/* Sends what the window and the socket allow. */
-static void flush_peer(struct link *l, struct link_peer *p)
-{
-    struct link_out *o;
-
-    if (say_taken(l, p) < 0)
-        return;
-    while ((o = STAILQ_FIRST(&p->queue.list))) {
-        size_t bulk = o->bulk;
-        if (bulk && !takes_bulk(l, p))
-            return;
-        if (send_first(l, p, &p->queue) < 0)
-            return;
-        p->window.sent += bulk;
-    }
-}
-
-static void flush(struct link *l)
-{
-    struct link_peer *p, *tmp;
-
-    if (!l->any_queued)
-        return;
-    l->any_queued = false;
-    HASH_ITER (hh, l->peers, p, tmp)
-        flush_peer(l, p);
-}
-
-/* What says that we live waits behind nothing. */
-static bool is_urgent(const struct msg *m)
-{
-    return m->type == MSG_BEAT;
-}
-
-/* Bytes that may wait for a peer when this is added. Others leave room for a Beat. */
-static size_t queue_most(const struct msg *m)
-{
-    if (is_urgent(m))
-        return 2 * LINK_QUEUE_MAX + LINK_BEATS_MAX;
-    return m->body.len ? LINK_QUEUE_MAX : 2 * LINK_QUEUE_MAX;
-}
-
-int link_send(struct link *l, peer_id peer, const struct msg *m)
-{
-    struct link_peer *p = peer_find(l, peer);
-    bool first = p && STAILQ_EMPTY(&p->queue.list);
-
-    if (!p || p->gone || p->queue.bytes + m->body.len > queue_most(m))
-        return -1;
-    link_queue_add(&p->queue, m, is_urgent(m));
-    if (first || is_urgent(m))
-        flush_peer(l, p);
-    return p->gone ? -1 : 0;
 }
 
 /* ---- receiving ---- */
@@ -290,7 +61,7 @@ static void deliver(struct link *l, struct link_peer *p, struct span envelope,
     }
     if (m.type == MSG_TAKEN) {
         link_window_taken(&p->window, m.taken.bytes, loop_now_ns(l->loop));
-        flush_peer(l, p);
+        link_flush_peer(l, p);
     }
     l->ev->message(l->arg, p->id, &m);
 }
@@ -335,7 +106,7 @@ static struct link_peer *sender(struct link *l, struct span rid)
     if (rid.len > LINK_RID_MAX)
         return NULL;
     HASH_FIND(hh_rid, l->peers_by_rid, rid.data, rid.len, p);
-    return p ? p : peer_new(l, rid.data, rid.len);
+    return p ? p : link_peer_new(l, rid.data, rid.len);
 }
 
 /* Takes one message; false when there is none. */
@@ -373,7 +144,7 @@ static bool receive(struct link *l)
         p->heard_ns = loop_now_ns(l->loop);
         p->gone = false;
         link_window_got(&p->window, bulk);
-        flush_peer(l, p);
+        link_flush_peer(l, p);
         if (fits)
             deliver(l, p, frame_span(&envelope), bytes);
         else
@@ -394,7 +165,7 @@ static void tell_gone(struct link *l)
         if (!l->router || !p->gone)
             continue;
         peer_id id = p->id;
-        peer_free(l, p);
+        link_peer_free(l, p);
         if (l->ev->gone)
             l->ev->gone(l->arg, id);
     }
@@ -410,12 +181,22 @@ static void sweep(struct link *l)
     l->swept_ns = now;
     HASH_ITER (hh, l->peers, p, tmp)
         if (now - p->heard_ns > LINK_FORGET_NS)
-            peer_lost(l, p);
+            link_peer_lost(l, p);
 }
 
 static void on_again(void *arg)
 {
-    flush(arg);
+    link_flush(arg);
+}
+
+static int socket_events(const struct link *l)
+{
+    int events = 0;
+    size_t len = sizeof(events);
+
+    if (zmq_getsockopt(l->socket, ZMQ_EVENTS, &events, &len) < 0)
+        return ZMQ_POLLIN; /* a signal came in between: to be asked again */
+    return events;
 }
 
 /* ZMQ_FD is edge-triggered and every call may eat the edge: ask before each wait, if
@@ -438,11 +219,11 @@ static void after_wait(void *arg)
 
     if (l->touched) {
         if (!l->router)
-            flush(l);
+            link_flush(l);
         for (int i = 0; i < LINK_BURST && receive(l); i++)
             ;
         if (!l->router)
-            flush(l);
+            link_flush(l);
     }
     sweep(l);
     if (l->any_gone)
@@ -481,7 +262,7 @@ static void on_connection(void *arg, unsigned event, int value)
      * a session. */
     link_queue_clear(&l->peers->queue, true);
     l->peers->window = (struct link_window){ 0 };
-    flush_peer(l, l->peers);
+    link_flush_peer(l, l->peers);
     if (l->ev->connected)
         l->ev->connected(l->arg);
 }
@@ -549,7 +330,7 @@ int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
         return -1;
     l = link_new(ctx, loop, frame_max_bytes, ev, arg);
     l->endpoint = xstrdup(endpoint);
-    peer_new(l, "", 0);
+    link_peer_new(l, "", 0);
     l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
     monitor(l);
     if (zmq_connect(l->socket, endpoint) < 0) {
@@ -579,12 +360,6 @@ void link_reset(struct link *l)
     watch(l);
 }
 
-size_t link_queued_bytes(const struct link *l, peer_id peer)
-{
-    const struct link_peer *p = peer_find(l, peer);
-    return p ? p->queue.bytes : 0;
-}
-
 const char *link_endpoint(const struct link *l)
 {
     return l->endpoint;
@@ -602,7 +377,7 @@ void link_free(struct link *l)
     link_monitor_free(l->monitor);
     link_door_free(l->door);
     HASH_ITER (hh, l->peers, p, tmp)
-        peer_free(l, p);
+        link_peer_free(l, p);
     zmq_close(l->socket);
     if (l->router && l->endpoint && strncmp(l->endpoint, "ipc://", 6) == 0)
         unlink(l->endpoint + 6); /* the library leaves it */

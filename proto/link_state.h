@@ -1,0 +1,68 @@
+/* What a link is made of, for link.c (its life, and what comes in) and link_send.c (its
+ * peers, and what goes out). Nobody else looks at it. */
+#ifndef PROTO_LINK_STATE_H
+#define PROTO_LINK_STATE_H
+
+#include <sys/queue.h>
+#include <uthash.h>
+#include <zmq.h>
+
+#include "proto/link.h"
+#include "proto/link_door.h"
+#include "proto/link_queue.h"
+#include "proto/link_socket.h"
+#include "proto/link_window.h"
+
+enum {
+    LINK_RID_MAX = 255,
+};
+
+struct link_ctx {
+    void *zmq;
+};
+
+struct link_peer {
+    peer_id id;
+    uint8_t rid[LINK_RID_MAX]; /* as the ROUTER gave it */
+    unsigned rid_len;
+    int64_t heard_ns;
+    bool gone;
+    struct link_window window;
+    struct link_queue queue;
+    UT_hash_handle hh, hh_rid;
+};
+
+struct link {
+    struct link_ctx *ctx;
+    struct loop *loop;
+    const struct link_events *ev;
+    void *arg;
+    char *endpoint;
+    uint32_t frame_max;
+    bool router, any_gone;
+    bool up;         /* a DEALER has a connection, as far as it was told */
+    bool any_queued; /* for the socket, not for a window; a ROUTER's `again` is armed */
+    bool touched;    /* the library may have taken in what ZMQ_FD was to tell */
+    void *socket;
+    struct link_monitor *monitor; /* a DEALER's */
+    struct link_door *door;       /* a ROUTER's */
+    struct loop_hook *hook;
+    struct loop_io *io;
+    struct loop_timer *again; /* a ROUTER's: to try those whose pipe was full */
+    int64_t swept_ns;
+    peer_id next_id;
+    struct link_peer *peers, *peers_by_rid; /* a DEALER has one, with id 0 */
+    struct arena arena;
+    struct buf joined;
+};
+
+struct link_peer *link_peer_new(struct link *l, const void *rid, size_t rid_len);
+struct link_peer *link_peer_find(const struct link *l, peer_id id); /* NULL: none */
+void link_peer_free(struct link *l, struct link_peer *p);
+/* Drops its queue; it is told of, and freed, from the loop. */
+void link_peer_lost(struct link *l, struct link_peer *p);
+/* Sends what window and socket allow: of one peer, or of all if any waits. */
+void link_flush_peer(struct link *l, struct link_peer *p);
+void link_flush(struct link *l);
+
+#endif
