@@ -117,6 +117,8 @@ static void unsent(struct coord *c, const struct fx *fx)
         log_warn("not_sent", "peer=%llu message=%s queued=%zu",
                  (unsigned long long)fx->send.peer, msg_type_name(fx->send.msg.type),
                  queued);
+    if (!c->store) /* the last answers of all */
+        return;
     turn_begin(c);
     if (queued)
         sched_peer_unsent(c->sched, fx->send.peer);
@@ -420,6 +422,7 @@ void coord_free(struct coord *c)
         store_push(c->store, c->turn);
     c->turn = NULL;
     store_close(c->store, c->config.ephemeral); /* delivers what it still commits */
+    c->store = NULL;
     send_turn(c, NULL);
     fx_group_free(c->turn);
     for (size_t i = 0; i < c->n_listeners; i++)

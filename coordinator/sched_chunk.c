@@ -222,6 +222,8 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
         record_cancelled(s, j, c, c->seq);
     else if (r->damaged)
         record_damaged(s, j, c);
+    if (r->damaged)
+        files_damaged(s, r->job, r->seq);
     adopt_read(s, r->job, r->seq);
     files_chunk_read(s, c);
     c->leases--;

@@ -288,26 +288,44 @@ void sched_show_committed(struct sched *s, uint64_t job, uint64_t cursor, uint32
     }
 }
 
+/* Its tasks end in an error: nobody will put their files in place. */
+static void fail(struct sched *s, struct pending *p, const char *why)
+{
+    struct task_value v = { .error = span_str(why) };
+    uint8_t *statuses = arena_alloc(&s->g->arena, p->n);
+    uint32_t *lens = arena_alloc(&s->g->arena, p->n * sizeof(*lens));
+    AUTO_BUF values = BUF_INIT;
+
+    for (uint32_t i = 0; i < p->n; i++) {
+        size_t before = values.len;
+        value_pack(&values, &v);
+        statuses[i] = TASK_FAILED;
+        lens[i] = (uint32_t)(values.len - before);
+    }
+    show(s, p, statuses, lens, buf_span(&values));
+}
+
+/* The inputs of a chunk are not what was accepted: nobody can be told where the files are
+ * that are not in place yet. */
+void files_damaged(struct sched *s, uint64_t job, uint32_t seq)
+{
+    struct pending *p, *tmp;
+
+    TAILQ_FOREACH_SAFE (p, &s->pending, node_entry, tmp)
+        if (p->committed && p->job == job && p->chunk == seq)
+            fail(s, p,
+                 "unpublished: its input in the coordinator's state is damaged, so its "
+                 "file could not be put in place");
+}
+
 /* A won file whose node never said Published ends in an error. */
 void files_expire(struct sched *s)
 {
     struct pending *p, *tmp;
 
     TAILQ_FOREACH_SAFE (p, &s->pending, node_entry, tmp) {
-        if (!p->committed || s->now - p->since_ns < s->config.unpublished_ns)
-            continue;
-        struct task_value v = { .error = SPAN_LIT("unpublished: its node went away "
-                                                  "before the file was in place") };
-        uint8_t *statuses = arena_alloc(&s->g->arena, p->n);
-        uint32_t *lens = arena_alloc(&s->g->arena, p->n * sizeof(*lens));
-        AUTO_BUF values = BUF_INIT;
-        for (uint32_t i = 0; i < p->n; i++) {
-            size_t before = values.len;
-            value_pack(&values, &v);
-            statuses[i] = TASK_FAILED;
-            lens[i] = (uint32_t)(values.len - before);
-        }
-        show(s, p, statuses, lens, buf_span(&values));
+        if (p->committed && s->now - p->since_ns >= s->config.unpublished_ns)
+            fail(s, p, "unpublished: its node went away before the file was in place");
     }
 }
 

@@ -164,6 +164,11 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
             room_refuse(s, p->id, MSG_SUBMIT);
             return;
         }
+        if (s->next_job > INT32_MAX) { /* an id of a chunk has 31 bits for it */
+            sched_error(s, p->id, 1, 0, MSG_SUBMIT, "the numbers of jobs are used up",
+                        "start a coordinator on a new --state");
+            return;
+        }
         struct job_row row = {
             .id = s->next_job,
             .spec = sub->spec,

@@ -339,6 +339,7 @@ void files_pump(struct sched *s, struct sched_node *n); /* tells what it has for
  * to its Published may have been lost. */
 void files_forgotten(struct sched *s, struct sched_node *n);
 void files_chunk_read(struct sched *s, struct chunk *c);
+void files_damaged(struct sched *s, uint64_t job, uint32_t seq);
 void files_committed(struct sched *s, uint64_t row);
 bool files_pending(const struct sched *s, const struct msg_done *d, uint32_t task);
 uint64_t files_waiting(const struct sched *s, const char *node); /* tasks */

@@ -326,7 +326,8 @@ static bool take(struct store *s, struct group_list *groups, bool *saves)
         else
             break;
     }
-    while ((g = STAILQ_FIRST(&s->waiting)) && bytes < s->transaction_bytes) {
+    while ((g = STAILQ_FIRST(&s->waiting)) &&
+           (bytes == 0 || bytes + g->bytes <= s->transaction_bytes)) {
         STAILQ_REMOVE_HEAD(&s->waiting, node);
         STAILQ_INSERT_TAIL(groups, g, node);
         bytes += g->bytes;
@@ -448,7 +449,7 @@ void store_reserve(struct store *s, uint64_t bytes)
     s->reserve_bytes = bytes;
     if (bytes) {
         s->transaction_bytes = MAX(MIN(bytes / 4, TRANSACTION_MAX), TRANSACTION_MIN);
-        sql_limit_log(s->sql, bytes / 4 * 3);
+        sql_limit_log(s->sql, bytes / 2);
     }
     reserve_hold(s);
 }

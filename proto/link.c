@@ -9,6 +9,7 @@ enum {
     LINK_MESSAGE_MAX = 2 * MIB,   /* of all frames of one message together */
     LINK_DECODE_BUDGET = 8 * MIB, /* memory one envelope may decode to */
     LINK_BURST = 128,             /* messages taken in one turn of the loop */
+    LINK_BURST_BYTES = 1 * MIB,   /* and bulk: what a turn saves is one transaction */
 };
 /* Heartbeats come every 2 s: who was silent for so long is not there any more. */
 #define LINK_FORGET_NS (60 * NS_PER_S)
@@ -109,8 +110,8 @@ static struct link_peer *sender(struct link *l, struct span rid)
     return p ? p : link_peer_new(l, rid.data, rid.len);
 }
 
-/* Takes one message; false when there is none. */
-static bool receive(struct link *l)
+/* Takes one message and adds its bulk; false when there is none. */
+static bool receive(struct link *l, size_t *taken)
 {
     zmq_msg_t rid, envelope, body;
     struct link_peer *p;
@@ -138,6 +139,7 @@ static bool receive(struct link *l)
             bytes = buf_span(&l->joined);
         }
     }
+    *taken += bulk;
     if (l->monitor) /* else the answer to Hello could precede its own connection */
         link_monitor_tell(l->monitor);
     if (p) {
@@ -216,11 +218,13 @@ static bool before_wait(void *arg)
 static void after_wait(void *arg)
 {
     struct link *l = arg;
+    size_t taken = 0;
 
     if (l->touched) {
         if (!l->router)
             link_flush(l);
-        for (int i = 0; i < LINK_BURST && receive(l); i++)
+        for (int i = 0; i < LINK_BURST && taken < LINK_BURST_BYTES && receive(l, &taken);
+             i++)
             ;
         if (!l->router)
             link_flush(l);

@@ -23,6 +23,7 @@
 enum {
     FILES_A_TRANSFER = 2,
     FILES_A_MILL = 6 + PROCPOOL_AHEAD,
+    FILES_A_THREAD = 3, /* a file, its directory, a copy */
     FILES_BESIDE = 240,
     COROUTINES_DEFAULT = 1024
 };
@@ -162,7 +163,9 @@ static int identities_fd(const struct buf *text)
 static int coroutines(const struct options *o, uint32_t procs, uint32_t *ret,
                       struct err *err)
 {
-    int64_t beside = FILES_BESIDE + (int64_t)procs * FILES_A_MILL, room;
+    int64_t beside =
+        FILES_BESIDE + (int64_t)procs * FILES_A_MILL + o->threads * FILES_A_THREAD;
+    int64_t room;
     struct rlimit rl;
 
     CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0);

@@ -36,8 +36,12 @@ until_ok() {
 
 is_empty() { [ -z "$(ls -A "$1")" ]; }
 wait_gone() { until_ok not_running "$1"; }
-# A zombie has ended too: in some containers nobody asks for its exit code.
-not_running() { ! kill -0 "$1" 2>/dev/null || grep -q '^State:.Z' "/proc/$1/status"; }
+# A zombie has ended too: in some containers nobody asks for its exit code. But not while
+# it has threads: they hold its files and locks.
+not_running() {
+    ! kill -0 "$1" 2>/dev/null ||
+        { grep -q '^State:.Z' "/proc/$1/status" && [ "$(ls "/proc/$1/task" | wc -l)" -le 1 ]; }
+}
 
 # Processes whose parent is $1 and whose name matches $2.
 children() { pgrep -P "$1" ${2:+-f "$2"} || true; }

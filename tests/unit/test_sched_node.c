@@ -219,6 +219,40 @@ static void a_new_process_is_told_to_publish(void **state)
     sched_free(r.sched);
 }
 
+/* Its chunk is damaged meanwhile: a file that nobody can name is not said to be there. */
+static void what_cannot_be_published_fails(void **state)
+{
+    static const uint32_t task = 1;
+    struct batch_row pending = { .row = 1,
+                                 .job = 1,
+                                 .pending = true,
+                                 .epoch = 1,
+                                 .lease = OLD_LEASE,
+                                 .n = 1,
+                                 .node = SPAN_LIT("x") };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_restart(&r, 3);
+    pending.tasks = blob_new(span_of(&task, sizeof(task)));
+    sched_load_pending(r.sched, &pending);
+    sched_loaded(r.sched, 2);
+    blob_unref(pending.tasks);
+    struct fx_group *g = hello_as(&r, "x", 5, NULL);
+    answer_chunk(g, "\1\1\1");
+    struct fx *read = (struct fx *)find(g, FX_READ_CHUNK, 0);
+    read->read_chunk.damaged = true;
+    struct fx_group *after = commit(&r, g);
+    const struct msg *lease = sent(after, MSG_LEASE);
+    assert_true(!lease || !lease->lease.publish);
+    const struct fx *shown = find(after, FX_SHOW, 0);
+    assert_non_null(shown);
+    assert_int_equal(shown->show.row, 1);
+    assert_int_equal(shown->show.statuses->data[0], TASK_FAILED);
+    fx_group_free(after);
+    sched_free(r.sched);
+}
+
 /* The same process too, in its next session: it takes an answer that comes twice for the
  * one to its Published, which may have been lost with the connection. */
 static void a_process_that_comes_back_is_told_to_publish(void **state)
@@ -368,6 +402,7 @@ int main(void)
         cmocka_unit_test(a_lease_without_anything_left_is_revoked),
         cmocka_unit_test(leasing_waits_for_the_nodes_of_before),
         cmocka_unit_test(a_new_process_is_told_to_publish),
+        cmocka_unit_test(what_cannot_be_published_fails),
         cmocka_unit_test(a_process_that_comes_back_is_told_to_publish),
         cmocka_unit_test(a_paused_job_is_not_leased),
         cmocka_unit_test(a_draining_node_gets_nothing_new),
