@@ -48,11 +48,12 @@ int tm_map(struct tm *tm, const struct tm_job_spec *spec, tm_input_fn *next, voi
 /* The map is over: what is not recorded yet is cancelled. */
 static int fail(struct tm_map *map, const struct err *why)
 {
+    uint64_t id = tm_job_id(map->job);
     map->failed = *why;
     if (map->failed.code == 0)
         map->failed.code = TM_ERROR;
-    if (map->job->id != 0)
-        tm_cancel((struct tm *)map->job->conn, map->job->id, NULL);
+    if (id != 0)
+        tm_cancel((struct tm *)map->job->conn, id, NULL);
     return -1;
 }
 
