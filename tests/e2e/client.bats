@@ -23,8 +23,7 @@ ends() {
 # ---- hash -c ----
 
 @test "hash -c that was killed while it submitted goes on: every line has its own verdict" {
-    TIDEMILL_FAILPOINTS=list tidemill version | grep -q client_seal_send_before ||
-        skip "built without failpoints"
+    needs_failpoint tidemill client_seal_send_before
     echo 1 >one && echo 2 >two
     {
         sha256sum one

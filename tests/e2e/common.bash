@@ -34,6 +34,16 @@ until_ok() {
     done
 }
 
+# For a test that stops, holds or kills a program at a named place in its code: needs_failpoint PROGRAM
+# NAME. A release has no such places (docs/faults.md), and without them the test would prove nothing. Under ctest
+# the build says whether it has them: where it has, a name that is missing is an error.
+needs_failpoint() {
+    ! TIDEMILL_FAILPOINTS=list "$1" --version 2>&1 | grep -q "^$2 " || return 0
+    [ "${TM_FAILPOINTS:-}" = ON ] || skip "a release has no failpoints"
+    echo "no failpoint $2 in $1" >&2
+    return 1
+}
+
 is_empty() { [ -z "$(ls -A "$1")" ]; }
 wait_gone() { until_ok not_running "$1"; }
 # A zombie has ended too: in some containers nobody asks for its exit code. But not while

@@ -155,8 +155,7 @@ PY
 }
 
 @test "--sync none: outputs are not synced; without it they are" {
-    TIDEMILL_FAILPOINTS=list tidemill-worker | grep -q files_sync_before ||
-        skip "a build without failpoints"
+    needs_failpoint tidemill-worker files_sync_before
     tidemill key identity id2 >r2
     mkdir -p in none full back
     for i in $(seq 20); do echo "$i" >"in/$i"; done

@@ -18,7 +18,7 @@ shared_file() {
 }
 # A cluster whose mills do so at every four chunks: with delay:MS both work for seconds.
 slow_cluster() {
-    TIDEMILL_FAILPOINTS=list tidemill-worker 2>&1 | grep -q mill_part_chunks || skip "no failpoints in this build"
+    needs_failpoint tidemill-worker mill_part_chunks
     use_coordinator
     start_coordinator
     TIDEMILL_FAILPOINTS=mill_part_chunks=$1 start_worker --identity id --log-level debug

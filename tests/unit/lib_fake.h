@@ -116,11 +116,11 @@ static void fake_send_batch(struct fake *f, struct fake_job *j, uint64_t limit)
         lens[i] = (uint32_t)(body.len - before);
     }
     for (uint32_t i = 0; j->inputs && i < n; i++) {
-        size_t skip = 0, of = tasks[i] - c->first;
+        size_t offset = 0, of = tasks[i] - c->first;
         for (size_t k = 0; k < of; k++)
-            skip += c->lens[k];
+            offset += c->lens[k];
         input_lens[i] = c->lens[of];
-        buf_add(&body, c->body + skip, c->lens[of]);
+        buf_add(&body, c->body + offset, c->lens[of]);
     }
     struct msg m = { .type = MSG_RESULTS, .body = buf_span(&body) };
     m.results = (struct msg_results){

@@ -291,19 +291,26 @@ static bool same_bytes(const char *a, const char *b)
     return system(command) == 0;
 }
 
+static struct job_spec encrypting(bool armor)
+{
+    return (struct job_spec){ .transform = TRANSFORM_ENCRYPT,
+                              .recipients = { span_str(recipient) },
+                              .n_recipients = 1,
+                              .sink = SINK_FILE,
+                              .force = true,
+                              .armor = armor };
+}
+
+static const struct job_spec dec = { .transform = TRANSFORM_DECRYPT,
+                                     .sink = SINK_FILE,
+                                     .force = true };
+
 static void a_head_says_what_is_to_be_shared(void **state)
 {
     AUTO_FREE char *plain = xasprintf("%s/plain", dir);
     AUTO_FREE char *sealed = xasprintf("%s/sealed", dir);
     AUTO_FREE char *back = xasprintf("%s/back", dir);
-    struct job_spec enc = { .transform = TRANSFORM_ENCRYPT,
-                            .recipients = { span_str(recipient) },
-                            .n_recipients = 1,
-                            .sink = SINK_FILE,
-                            .force = true };
-    struct job_spec dec = { .transform = TRANSFORM_DECRYPT,
-                            .sink = SINK_FILE,
-                            .force = true };
+    struct job_spec enc = encrypting(false);
     const struct part head = { .kind = PART_HEAD };
     AUTO_BUF mem = BUF_INIT;
     struct task_value v;
@@ -337,15 +344,7 @@ static void a_head_does_the_rest_itself(void **state)
     AUTO_FREE char *plain = xasprintf("%s/plain", dir);
     AUTO_FREE char *sealed = xasprintf("%s/sealed", dir);
     AUTO_FREE char *back = xasprintf("%s/back", dir);
-    struct job_spec enc = { .transform = TRANSFORM_ENCRYPT,
-                            .recipients = { span_str(recipient) },
-                            .n_recipients = 1,
-                            .sink = SINK_FILE,
-                            .force = true,
-                            .armor = true };
-    struct job_spec dec = { .transform = TRANSFORM_DECRYPT,
-                            .sink = SINK_FILE,
-                            .force = true };
+    struct job_spec enc = encrypting(true);
     const struct part head = { .kind = PART_HEAD };
     AUTO_BUF mem = BUF_INIT;
     struct task_value v;

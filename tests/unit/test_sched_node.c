@@ -184,25 +184,33 @@ static void leasing_waits_for_the_nodes_of_before(void **state)
     }
 }
 
-/* R8: a worker process that has forgotten what it won is told to publish it. */
-static void a_new_process_is_told_to_publish(void **state)
+/* A restart on a job of three tasks, all recorded; the files of these are node x's to
+ * publish. */
+static void restart_unpublished(struct rig *r, const uint32_t *tasks, uint32_t n)
 {
-    static const uint32_t tasks[] = { 2, 0, 1 };
     struct batch_row pending = { .row = 1,
                                  .job = 1,
                                  .pending = true,
                                  .epoch = 1,
                                  .lease = OLD_LEASE,
-                                 .n = 3,
+                                 .n = n,
                                  .node = SPAN_LIT("x") };
+
+    rig_restart(r, 3);
+    pending.tasks = blob_new(span_of(tasks, n * sizeof(*tasks)));
+    sched_load_pending(r->sched, &pending);
+    sched_loaded(r->sched, 2);
+    blob_unref(pending.tasks);
+}
+
+/* R8: a worker process that has forgotten what it won is told to publish it. */
+static void a_new_process_is_told_to_publish(void **state)
+{
+    static const uint32_t tasks[] = { 2, 0, 1 };
     struct rig r = { 0 };
 
     (void)state;
-    rig_restart(&r, 3);
-    pending.tasks = blob_new(span_of(tasks, sizeof(tasks)));
-    sched_load_pending(r.sched, &pending);
-    sched_loaded(r.sched, 2);
-    blob_unref(pending.tasks);
+    restart_unpublished(&r, tasks, 3);
     struct fx_group *g = hello_as(&r, "x", 5, NULL);
     answer_chunk(g, "\1\1\1");
     struct fx_group *after = commit(&r, g);
@@ -223,21 +231,10 @@ static void a_new_process_is_told_to_publish(void **state)
 static void what_cannot_be_published_fails(void **state)
 {
     static const uint32_t task = 1;
-    struct batch_row pending = { .row = 1,
-                                 .job = 1,
-                                 .pending = true,
-                                 .epoch = 1,
-                                 .lease = OLD_LEASE,
-                                 .n = 1,
-                                 .node = SPAN_LIT("x") };
     struct rig r = { 0 };
 
     (void)state;
-    rig_restart(&r, 3);
-    pending.tasks = blob_new(span_of(&task, sizeof(task)));
-    sched_load_pending(r.sched, &pending);
-    sched_loaded(r.sched, 2);
-    blob_unref(pending.tasks);
+    restart_unpublished(&r, &task, 1);
     struct fx_group *g = hello_as(&r, "x", 5, NULL);
     answer_chunk(g, "\1\1\1");
     struct fx *read = (struct fx *)find(g, FX_READ_CHUNK, 0);
