@@ -11,43 +11,18 @@
 
 #include "base/crypto.h"
 #include "tests/unit/age_made.h"
+#include "tests/unit/roots_rig.h"
 #include "worker/ops/age.h"
 #include "worker/ops/part.h"
 
 enum { NOISE = 9 * AGE_CHUNK + 1000 };
 static uint8_t noise[NOISE];
-static char dir[64];
-static struct files_roots *roots;
-static struct age_identities *ids;
-static char recipient[AGEKEY_TEXT];
 
 static int set_up(void **state)
 {
-    char text[AGEKEY_TEXT];
-    uint8_t secret[AGEKEY_BYTES], public_key[AGEKEY_BYTES];
-    const char *specs[] = { dir };
-
-    (void)state;
     crypto_init();
     crypto_random(noise, sizeof(noise));
-    snprintf(dir, sizeof(dir), "/tmp/tm-part.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(files_roots_new(specs, 1, &roots, NULL), 0);
-    agekey_identity_new(secret);
-    agekey_public(secret, public_key);
-    agekey_recipient_text(public_key, recipient);
-    agekey_identity_text(secret, text);
-    return age_identities_new(span_str(text), &ids, NULL);
-}
-
-static int tear_down(void **state)
-{
-    AUTO_FREE char *command = xasprintf("rm -rf %s", dir);
-
-    (void)state;
-    files_roots_free(roots);
-    age_identities_free(ids);
-    return system(command);
+    return rig_set_up(state);
 }
 
 /* An open file of these bytes, whose name is gone. */
@@ -377,5 +352,5 @@ int main(void)
         cmocka_unit_test(a_head_says_what_is_to_be_shared),
         cmocka_unit_test(a_head_does_the_rest_itself),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, rig_tear_down);
 }

@@ -7,42 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/crypto.h"
-#include "worker/ops/age.h"
-#include "worker/ops/task.h"
-
-static char dir[64];
-static struct files_roots *roots;
-static struct age_identities *ids;
-static char recipient[AGEKEY_TEXT];
-
-static int set_up(void **state)
-{
-    char text[AGEKEY_TEXT];
-    uint8_t secret[AGEKEY_BYTES], public_key[AGEKEY_BYTES];
-    const char *specs[] = { dir };
-
-    (void)state;
-    crypto_init();
-    snprintf(dir, sizeof(dir), "/tmp/tm-task.XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    assert_int_equal(files_roots_new(specs, 1, &roots, NULL), 0);
-    agekey_identity_new(secret);
-    agekey_public(secret, public_key);
-    agekey_recipient_text(public_key, recipient);
-    agekey_identity_text(secret, text);
-    return age_identities_new(span_str(text), &ids, NULL);
-}
-
-static int tear_down(void **state)
-{
-    AUTO_FREE char *command = xasprintf("rm -rf %s", dir);
-
-    (void)state;
-    files_roots_free(roots);
-    age_identities_free(ids);
-    return system(command);
-}
+#include "tests/unit/roots_rig.h"
 
 static struct span path(const char *name)
 {
@@ -262,5 +227,5 @@ int main(void)
         cmocka_unit_test(an_old_output_stays),
         cmocka_unit_test(permission_bits_come_from_the_input),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, rig_set_up, rig_tear_down);
 }
