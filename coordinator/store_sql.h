@@ -56,6 +56,7 @@ struct sql {
     bool trim;         /* something may be left of removed jobs, or pages be free */
     bool deleting;     /* the former */
     bool sparing;      /* slices are as small as can be: there was no room for more */
+    bool log_first;    /* and the log is to be copied before the next */
     bool moved;        /* pages at the end became free since the last checkpoint */
     uint64_t trimming; /* the job whose rows are being deleted; 0 = none */
     /* The chunk whose inputs were read last. */

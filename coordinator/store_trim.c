@@ -104,10 +104,13 @@ enum sql_result sql_trim(struct sql *q, struct err *err)
 {
     int64_t until_ns = q->sparing ? 0 : clock_mono_ns() + SLICE_NS;
     bool left = true;
-    enum sql_result result = sql_begin(q, err);
+    enum sql_result result = q->log_first ? sql_checkpoint(q, err) : SQL_OK;
 
+    if (result == SQL_OK)
+        result = sql_begin(q, err);
     if (result != SQL_OK)
         return result;
+    q->log_first = false;
     int rc =
         q->deleting ? delete_some(q, until_ns) : vacuum_some(q, until_ns, &left, err);
     result = sql_result_of(q, rc, err, "delete removed jobs");
@@ -120,8 +123,9 @@ enum sql_result sql_trim(struct sql *q, struct err *err)
     if (result != SQL_NO_SPACE)
         return result;
     /* What a slice writes found no room: from the log's beginning, and row by row, there
-     * may be enough. */
-    bool again = !q->sparing && sql_checkpoint(q, err) == SQL_OK;
-    q->sparing = true;
+     * may be enough. The log goes first, also when the reserve has been let go: rows
+     * would make it longer by all of it. */
+    bool again = !q->sparing;
+    q->sparing = q->log_first = true;
     return again ? SQL_OK : SQL_NO_SPACE;
 }
