@@ -29,6 +29,8 @@ static const struct {
     [MSG_REMOVE] = { "Remove", wire_put_remove, wire_take_remove },
     [MSG_PAUSE] = { "Pause", wire_put_pause, wire_take_pause },
     [MSG_TAKEN] = { "Taken", wire_put_taken, wire_take_taken },
+    [MSG_ENROL] = { "Enrol", wire_put_enrol, wire_take_enrol },
+    [MSG_KEY] = { "Key", wire_put_key, wire_take_key },
 };
 /* A payload's field number is 16 + its type: the oneof's case and the type must agree. */
 enum { PAYLOAD_FIELD_BASE = 16 };

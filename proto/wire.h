@@ -13,6 +13,7 @@ enum {
     WIRE_VERSION = 1,
     WIRE_KEY_BYTES = 16,
     WIRE_DIGEST_BYTES = 16,
+    WIRE_PUBLIC_KEY_BYTES = 32,
     WIRE_CLIENT_FRAME_MAX = 64 * KIB, /* R17 */
     WIRE_WORKER_FRAME_MAX = 1 * MIB,
     WIRE_CHUNK_TASKS_MAX = 4096,
@@ -20,6 +21,7 @@ enum {
     WIRE_SPEC_BYTES_MAX = 32 * KIB,
     WIRE_LIST_MAX = 4096, /* entries of any other repeated field */
     WIRE_TEXT_MAX = 1024,
+    WIRE_LABELS_MAX = 8 * KIB,
     WIRE_SLOTS_MAX = 1 << 20, /* of a worker, of either kind */
 };
 
@@ -53,6 +55,8 @@ enum msg_type {
     MSG_REMOVE,
     MSG_PAUSE,
     MSG_TAKEN,
+    MSG_ENROL,
+    MSG_KEY,
     MSG_TYPE_COUNT
 };
 const char *msg_type_name(enum msg_type t); /* "Hello" ... ; "?" if unknown */
@@ -70,7 +74,8 @@ enum task_status {
     TASK_STATUS_COUNT
 };
 enum job_state { JOB_OPEN, JOB_SEALED, JOB_DONE, JOB_CANCELLED, JOB_ABANDONED };
-enum peer_role { ROLE_CLIENT, ROLE_WORKER };
+/* Hello has the first two; a key has one of all. */
+enum peer_role { ROLE_CLIENT, ROLE_WORKER, ROLE_ADMIN, ROLE_INVITE, ROLE_COUNT };
 
 struct epoch {
     uint64_t counter;
@@ -109,6 +114,7 @@ struct msg_hello {
         identities; /* worker: recipients of the identities it holds, '\n' between */
     bool draining;  /* worker: it was told to take no new work */
     bool files;     /* worker: it has roots; without, it takes inline bytes and URLs */
+    struct span labels; /* worker: NAME=VALUE, '\n' between */
 };
 struct msg_welcome {
     uint32_t version;
@@ -116,6 +122,7 @@ struct msg_welcome {
     uint64_t session;
     uint32_t frame_max, chunk_tasks_max, chunk_bytes_max, input_max, value_max, beat_ms,
         silence_ms;
+    struct span next_server; /* a public key, or empty: what the coordinator's will be */
 };
 struct msg_beat {
     uint64_t session;
@@ -140,6 +147,7 @@ struct msg_chunk {
     uint32_t n;
     const uint32_t *lens;
     uint8_t digest[WIRE_DIGEST_BYTES]; /* checksum of lens as LE u32, then body */
+    struct span node;                  /* where its tasks run; empty = anywhere */
 };
 struct msg_seal {
     uint64_t job;
@@ -259,6 +267,24 @@ struct msg_taken {
     uint64_t bytes;
 }; /* how much of the other's bulk came on this connection (R10); links say it */
 
+enum key_verb { KEY_TRUST, KEY_REVOKE, KEY_INVITE, KEY_VERB_COUNT };
+/* An admin's order about keys. Answered by rows. */
+struct msg_key {
+    uint32_t id;
+    enum key_verb verb;
+    uint8_t public_key[WIRE_PUBLIC_KEY_BYTES]; /* KEY_REVOKE with a name: zeros */
+    struct span name, owner;
+    enum peer_role role;       /* KEY_INVITE: of those who come */
+    int64_t not_after_wall_ns; /* 0 = never ends */
+    uint32_t uses;             /* KEY_INVITE: how many may come */
+};
+/* Who holds an invitation says which key he will come with. Answered by its row. */
+struct msg_enrol {
+    uint32_t id;
+    uint8_t public_key[WIRE_PUBLIC_KEY_BYTES];
+    struct span name;
+};
+
 struct msg {
     enum msg_type type;
     struct span body; /* of all body frames, in one piece */
@@ -286,6 +312,8 @@ struct msg {
         struct msg_remove remove;
         struct msg_pause pause;
         struct msg_taken taken;
+        struct msg_enrol enrol;
+        struct msg_key key;
     };
 };
 

@@ -39,6 +39,7 @@ void wire_put_chunk(const struct msg *m, union any *a)
     a->chunk.job = m->chunk.job;
     a->chunk.seq = m->chunk.seq;
     a->chunk.digest = bytes(m->chunk.digest, WIRE_DIGEST_BYTES);
+    a->chunk.node = bytes_of(m->chunk.node);
     LIST(a->chunk.n_lens, a->chunk.lens, m->chunk.n, m->chunk.lens);
 }
 
@@ -49,8 +50,11 @@ int wire_take_chunk(struct in *in)
 
     if (c->n_lens > WIRE_CHUNK_TASKS_MAX || in->body_len > WIRE_CHUNK_BYTES_MAX)
         return bad(in, "size");
-    *r = (struct msg_chunk){ c->job, c->seq, (uint32_t)c->n_lens, c->lens, { 0 } };
-    if (fixed(in, c->digest, r->digest, "digest") < 0)
+    *r = (struct msg_chunk){
+        .job = c->job, .seq = c->seq, .n = (uint32_t)c->n_lens, .lens = c->lens
+    };
+    if (fixed(in, c->digest, r->digest, "digest") < 0 ||
+        text(in, c->node, WIRE_TEXT_MAX, &r->node, "node") < 0)
         return -1;
     return lens_fill(in, r->lens, r->n);
 }
@@ -188,5 +192,3 @@ int wire_take_credit(struct in *in)
     in->m->credit = (struct msg_credit){ in->e->credit->job, in->e->credit->bytes };
     return 0;
 }
-
-/* ---- the table ---- */

@@ -32,6 +32,8 @@ union any {
     Tidemill__Credit credit;
     Tidemill__Remove remove;
     Tidemill__Pause pause;
+    Tidemill__Enrol enrol;
+    Tidemill__Key key;
 };
 
 /* What decoding one message needs. */
@@ -69,6 +71,15 @@ static inline int fixed(struct in *in, ProtobufCBinaryData b, uint8_t to[16],
     if (b.len != 16)
         return bad(in, what);
     memcpy(to, b.data, 16);
+    return 0;
+}
+
+static inline int public_key(struct in *in, ProtobufCBinaryData b,
+                             uint8_t to[WIRE_PUBLIC_KEY_BYTES])
+{
+    if (b.len != WIRE_PUBLIC_KEY_BYTES)
+        return bad(in, "public key");
+    memcpy(to, b.data, WIRE_PUBLIC_KEY_BYTES);
     return 0;
 }
 
@@ -173,5 +184,7 @@ WIRE_PAIR(error);
 WIRE_PAIR(revoke);
 WIRE_PAIR(taken);
 WIRE_PAIR(credit);
+WIRE_PAIR(enrol);
+WIRE_PAIR(key);
 
 #endif

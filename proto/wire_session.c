@@ -32,6 +32,7 @@ void wire_put_hello(const struct msg *m, union any *a)
     a->hello.identities = bytes_of(h->identities);
     a->hello.draining = h->draining;
     a->hello.files = h->files;
+    a->hello.labels = bytes_of(h->labels);
     LIST(a->hello.n_held, a->hello.held, h->n_held, list);
 }
 
@@ -73,7 +74,8 @@ int wire_take_hello(struct in *in)
     r->n_held = (uint32_t)h->n_held;
     if (epoch(in, h->epoch_counter, h->epoch_nonce, &r->epoch) < 0 ||
         fixed(in, h->nonce, r->nonce, "nonce") < 0 ||
-        text(in, h->identities, WIRE_SPEC_BYTES_MAX, &r->identities, "identities") < 0)
+        text(in, h->identities, WIRE_SPEC_BYTES_MAX, &r->identities, "identities") < 0 ||
+        text(in, h->labels, WIRE_LABELS_MAX, &r->labels, "labels") < 0)
         return -1;
     return text(in, h->name, WIRE_TEXT_MAX, &r->name, "name");
 }
@@ -94,6 +96,7 @@ void wire_put_welcome(const struct msg *m, union any *a)
     a->welcome.value_max = w->value_max;
     a->welcome.beat_ms = w->beat_ms;
     a->welcome.silence_ms = w->silence_ms;
+    a->welcome.next_server = bytes_of(w->next_server);
 }
 
 int wire_take_welcome(struct in *in)
@@ -109,6 +112,9 @@ int wire_take_welcome(struct in *in)
                                            .value_max = w->value_max,
                                            .beat_ms = w->beat_ms,
                                            .silence_ms = w->silence_ms };
+    if (w->next_server.len && w->next_server.len != WIRE_PUBLIC_KEY_BYTES)
+        return bad(in, "public key");
+    in->m->welcome.next_server = span_pb(w->next_server);
     return epoch(in, w->epoch_counter, w->epoch_nonce, &in->m->welcome.epoch);
 }
 

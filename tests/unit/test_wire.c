@@ -35,12 +35,26 @@ static const struct msg samples[] = {
                  8,
                  SPAN_LIT("age1x"),
                  true,
-                 true } },
-    { .type = MSG_WELCOME, .welcome = { 1, { 2, { 3 } }, 4, 5, 6, 7, 8, 9, 10, 11 } },
+                 true,
+                 SPAN_LIT("disk=ssd\nrack=r3") } },
+    { .type = MSG_WELCOME,
+      .welcome = { 1,
+                   { 2, { 3 } },
+                   4,
+                   5,
+                   6,
+                   7,
+                   8,
+                   9,
+                   10,
+                   11,
+                   SPAN_LIT("0123456789abcdef0123456789abcdef") } },
     { .type = MSG_BEAT, .beat = { 1, 2, 3, leases, 2, true } },
     { .type = MSG_SUBMIT,
       .submit = { { 1 }, SPAN_LIT("spec"), SPAN_LIT("name"), -3, 4, 5, 6, true } },
-    { .type = MSG_CHUNK, .body = SPAN_LIT("abcde"), .chunk = { 1, 2, 3, lens, { 4 } } },
+    { .type = MSG_CHUNK,
+      .body = SPAN_LIT("abcde"),
+      .chunk = { 1, 2, 3, lens, { 4 }, SPAN_LIT("node") } },
     { .type = MSG_SEAL, .seal = { 1, 2, 1ull << 40 } },
     { .type = MSG_ACCEPTED, .accepted = { { 1 }, 2, 3, true, JOB_SEALED, 4 } },
     { .type = MSG_LEASE,
@@ -79,6 +93,16 @@ static const struct msg samples[] = {
     { .type = MSG_CREDIT, .credit = { 1, 2 } },
     { .type = MSG_PAUSE, .pause = { 1, true, 2 } },
     { .type = MSG_TAKEN, .taken = { 1ull << 40 } },
+    { .type = MSG_ENROL, .enrol = { 1, { 2 }, SPAN_LIT("store1") } },
+    { .type = MSG_KEY,
+      .key = { 1,
+               KEY_INVITE,
+               { 2 },
+               SPAN_LIT("store1"),
+               SPAN_LIT("ops"),
+               ROLE_WORKER,
+               1ll << 60,
+               3 } },
 };
 
 /* Decoded and encoded again, every message gives the same bytes. */
@@ -149,6 +173,29 @@ static void what_cannot_be_is_refused(void **state)
     assert_int_equal(decode(&hello, hello.body, MIB, &err), 0);
     hello.hello.io_slots = 4000000000u;
     assert_int_equal(decode(&hello, hello.body, MIB, &err), -1);
+    hello = samples[MSG_HELLO - 1];
+    hello.hello.role = ROLE_ADMIN; /* a key's role alone */
+    assert_int_equal(decode(&hello, hello.body, MIB, &err), -1);
+}
+
+/* A public key has 32 bytes; an invitation invites no invitations. */
+static void what_is_no_key_is_refused(void **state)
+{
+    struct msg welcome = samples[MSG_WELCOME - 1], key = samples[ARRAY_LEN(samples) - 1];
+    struct err err = { 0 };
+
+    (void)state;
+    assert_int_equal(decode(&welcome, SPAN_NONE, MIB, &err), 0);
+    welcome.welcome.next_server.len--;
+    assert_int_equal(decode(&welcome, SPAN_NONE, MIB, &err), -1);
+    welcome.welcome.next_server.len = 0;
+    assert_int_equal(decode(&welcome, SPAN_NONE, MIB, &err), 0);
+    assert_int_equal(decode(&key, SPAN_NONE, MIB, &err), 0);
+    key.key.role = ROLE_INVITE;
+    assert_int_equal(decode(&key, SPAN_NONE, MIB, &err), -1);
+    key.key.role = ROLE_ADMIN;
+    key.key.verb = KEY_VERB_COUNT;
+    assert_int_equal(decode(&key, SPAN_NONE, MIB, &err), -1);
 }
 
 static void lengths_must_fit_the_body(void **state)
@@ -228,6 +275,7 @@ int main(void)
         cmocka_unit_test(every_message_survives),
         cmocka_unit_test(fields_arrive),
         cmocka_unit_test(what_cannot_be_is_refused),
+        cmocka_unit_test(what_is_no_key_is_refused),
         cmocka_unit_test(lengths_must_fit_the_body),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(garbage_is_refused),
