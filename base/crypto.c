@@ -76,6 +76,22 @@ void crypto_secret_free(void *p)
     sodium_free(p);
 }
 
+void crypto_text(const void *data, size_t len, char *out)
+{
+    sodium_bin2base64(out, CRYPTO_TEXT(len), data, len,
+                      sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+}
+
+ssize_t crypto_text_parse(struct span text, uint8_t *out, size_t max)
+{
+    size_t len = 0;
+
+    if (sodium_base642bin(out, max, (const char *)text.data, text.len, NULL, &len, NULL,
+                          sodium_base64_VARIANT_URLSAFE_NO_PADDING) != 0)
+        return -1;
+    return (ssize_t)len;
+}
+
 void crypto_digest(const struct span *parts, size_t n, uint8_t out[CRYPTO_DIGEST_BYTES])
 {
     crypto_generichash_state st;

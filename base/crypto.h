@@ -4,9 +4,12 @@
 #define BASE_CRYPTO_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include "base/buf.h"
 
 enum { CRYPTO_DIGEST_BYTES = 16, X25519_BYTES = 32, HMAC_SHA256_BYTES = 32 };
+/* Characters of so many bytes as base64url without padding (RFC 4648), with a NUL. */
+#define CRYPTO_TEXT(bytes) (((bytes)*4 + 2) / 3 + 1)
 
 void crypto_init(
     void); /* aborts when the library cannot start; thread-safe, repeatable */
@@ -21,6 +24,12 @@ void crypto_no_core(void);
 /* Locked, guarded, zeroed-on-free memory for keys. */
 void *crypto_secret_alloc(size_t len);
 void crypto_secret_free(void *p); /* takes NULL */
+
+/* base64url without padding, in constant time: for keys. out has CRYPTO_TEXT(len). */
+void crypto_text(const void *data, size_t len, char *out);
+/* Bytes of a text, or -1: another alphabet, padding, a longer or not the only text of
+ * these bytes. out has room for max. */
+ssize_t crypto_text_parse(struct span text, uint8_t *out, size_t max);
 
 /* BLAKE2b-128 over the concatenation of n spans (RFC 7693): names what is long. */
 void crypto_digest(const struct span *parts, size_t n, uint8_t out[CRYPTO_DIGEST_BYTES]);

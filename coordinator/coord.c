@@ -226,10 +226,11 @@ static void after_wait(void *arg)
 
 /* ---- what happens ---- */
 
-static void on_message(void *arg, peer_id peer, const struct msg *m)
+static void on_message(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
     struct listener *l = arg;
 
+    (void)user;
     turn_begin(l->coord);
     sched_message(l->coord->sched, outer_id(l, peer), m);
 }
@@ -364,8 +365,9 @@ static int listen_all(struct coord *c, struct err *err)
         struct listener *l = &c->listeners[i];
         l->coord = c;
         l->index = (unsigned)i;
-        if (link_listen(c->ctx, c->loop, c->config.listen[i], c->config.connections_max,
-                        WIRE_WORKER_FRAME_MAX, &link_events, l, &l->link, err) < 0)
+        if (link_listen(c->ctx, c->loop, c->config.listen[i], NULL,
+                        c->config.connections_max, WIRE_WORKER_FRAME_MAX, &link_events, l,
+                        &l->link, err) < 0)
             return -1;
         c->n_listeners++;
     }

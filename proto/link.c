@@ -64,7 +64,7 @@ static void deliver(struct link *l, struct link_peer *p, struct span envelope,
         link_window_taken(&p->window, m.taken.bytes, loop_now_ns(l->loop));
         link_flush_peer(l, p);
     }
-    l->ev->message(l->arg, p->id, &m);
+    l->ev->message(l->arg, p->id, span_str(p->user), &m);
 }
 
 static struct span frame_span(zmq_msg_t *f)
@@ -110,6 +110,26 @@ static struct link_peer *sender(struct link *l, struct span rid)
     return p ? p : link_peer_new(l, rid.data, rid.len);
 }
 
+/* Of an encrypted ROUTER. A routing id is what a peer likes to call itself: that of
+ * somebody who left makes nobody his heir. NULL: nobody vouches for the message. */
+static struct link_peer *sender_of(struct link *l, struct span rid, zmq_msg_t *payload)
+{
+    /* In 4.3.4 the frame of the routing id may have lost it. */
+    const char *user = zmq_msg_gets(payload, "User-Id");
+    struct link_peer *p = user && strlen(user) < KEY_TEXT ? sender(l, rid) : NULL;
+
+    if (p && p->user[0] && strcmp(p->user, user) != 0) {
+        peer_id id = p->id;
+        link_peer_free(l, p);
+        if (l->ev->gone)
+            l->ev->gone(l->arg, id);
+        p = sender(l, rid);
+    }
+    if (p)
+        strcpy(p->user, user);
+    return p;
+}
+
 /* Takes one message and adds its bulk; false when there is none. */
 static bool receive(struct link *l, size_t *taken)
 {
@@ -127,9 +147,10 @@ static bool receive(struct link *l, size_t *taken)
         return false;
     }
     l->touched = true;
-    p = sender(l, l->router ? frame_span(&rid) : SPAN_NONE);
     if (l->router && zmq_msg_more(&rid))
         zmq_msg_recv(&envelope, l->socket, ZMQ_DONTWAIT);
+    p = l->router && l->keys ? sender_of(l, frame_span(&rid), &envelope)
+                             : sender(l, l->router ? frame_span(&rid) : SPAN_NONE);
     if (zmq_msg_more(&envelope)) {
         zmq_msg_recv(&body, l->socket, ZMQ_DONTWAIT);
         bytes = frame_span(&body);
@@ -258,8 +279,9 @@ static void on_connection(void *arg, unsigned event, int value)
 {
     struct link *l = arg;
 
-    (void)value;
     l->up = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
+    if (event != ZMQ_EVENT_DISCONNECTED)
+        link_shook(l, event, value);
     if (!l->up)
         return;
     /* The other side is a new one. Who said bulk to the old one says it again once he has
@@ -273,18 +295,23 @@ static void on_connection(void *arg, unsigned event, int value)
 
 static void monitor(struct link *l)
 {
-    l->monitor = link_monitor_new(l->loop, l->ctx->zmq, l->socket,
-                                  ZMQ_EVENT_HANDSHAKE_SUCCEEDED | ZMQ_EVENT_DISCONNECTED,
-                                  on_connection, l);
+    l->monitor = link_monitor_new(
+        l->loop, l->ctx->zmq, l->socket,
+        ZMQ_EVENT_CONNECTED | ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
+            ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL | ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL |
+            ZMQ_EVENT_HANDSHAKE_FAILED_AUTH | ZMQ_EVENT_DISCONNECTED,
+        on_connection, l);
 }
 
-static struct link *link_new(struct link_ctx *ctx, struct loop *loop, uint32_t frame_max,
+static struct link *link_new(struct link_ctx *ctx, struct loop *loop,
+                             const struct link_curve *curve, uint32_t frame_max,
                              const struct link_events *ev, void *arg)
 {
     struct link *l = xcalloc(1, sizeof(*l));
 
     l->ctx = ctx;
     l->loop = loop;
+    l->keys = link_keys_new(curve);
     l->frame_max = frame_max;
     l->ev = ev;
     l->arg = arg;
@@ -293,22 +320,22 @@ static struct link *link_new(struct link_ctx *ctx, struct loop *loop, uint32_t f
 }
 
 int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
-                unsigned connections_max, uint32_t frame_max_bytes,
-                const struct link_events *ev, void *arg, struct link **ret_link,
-                struct err *err)
+                const struct link_curve *curve, unsigned connections_max,
+                uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
+                struct link **ret_link, struct err *err)
 {
     struct link *l;
     char bound[512];
     size_t len = sizeof(bound);
 
-    if (link_endpoint_check(endpoint, err) < 0)
+    if (link_endpoint_check(endpoint, curve != NULL, err) < 0)
         return -1;
     if (strncmp(endpoint, "ipc://", 6) == 0 && link_somebody_listens(endpoint + 6))
         return err_set(err, 1, "%s: another process listens here already", endpoint);
-    l = link_new(ctx, loop, frame_max_bytes, ev, arg);
+    l = link_new(ctx, loop, curve, frame_max_bytes, ev, arg);
     l->router = true;
     l->again = loop_timer_new(loop, on_again, l);
-    l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
+    l->socket = link_socket_of(l);
     l->door = link_door_new(loop, l->ctx->zmq, l->socket, endpoint, connections_max);
     if (zmq_bind(l->socket, endpoint) < 0) {
         err_set(err, 1, "cannot listen on %s: %s", endpoint, zmq_strerror(errno));
@@ -325,17 +352,19 @@ int link_listen(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
 }
 
 int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
-                 uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
-                 struct link **ret_link, struct err *err)
+                 const struct link_curve *curve, uint32_t frame_max_bytes,
+                 const struct link_events *ev, void *arg, struct link **ret_link,
+                 struct err *err)
 {
     struct link *l;
 
-    if (link_endpoint_check(endpoint, err) < 0)
+    if (link_endpoint_check(endpoint, curve != NULL, err) < 0)
         return -1;
-    l = link_new(ctx, loop, frame_max_bytes, ev, arg);
+    l = link_new(ctx, loop, curve, frame_max_bytes, ev, arg);
     l->endpoint = xstrdup(endpoint);
     link_peer_new(l, "", 0);
-    l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
+    link_shake_init(l);
+    l->socket = link_socket_of(l);
     monitor(l);
     if (zmq_connect(l->socket, endpoint) < 0) {
         err_set(err, 2, "cannot connect to %s: %s", endpoint, zmq_strerror(errno));
@@ -350,6 +379,12 @@ int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
 
 void link_reset(struct link *l)
 {
+    l->shake.told = false;
+    link_renew(l);
+}
+
+void link_renew(struct link *l)
+{
     CHECK(!l->router);
     link_queue_clear(&l->peers->queue, false);
     l->peers->gone = false;
@@ -358,7 +393,7 @@ void link_reset(struct link *l)
     loop_io_free(l->io);
     link_monitor_free(l->monitor);
     link_socket_close_now(l->socket);
-    l->socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
+    l->socket = link_socket_of(l);
     monitor(l);
     zmq_connect(l->socket, l->endpoint);
     watch(l);
@@ -379,6 +414,7 @@ void link_free(struct link *l)
     loop_timer_free(l->again);
     loop_io_free(l->io);
     link_monitor_free(l->monitor);
+    link_shake_fini(l);
     link_door_free(l->door);
     HASH_ITER (hh, l->peers, p, tmp)
         link_peer_free(l, p);
@@ -387,6 +423,7 @@ void link_free(struct link *l)
         unlink(l->endpoint + 6); /* the library leaves it */
     buf_fini(&l->joined);
     arena_fini(&l->arena);
+    link_keys_free(l->keys);
     free(l->endpoint);
     free(l);
 }

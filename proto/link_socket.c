@@ -4,12 +4,17 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include <zmq.h>
 
-enum { LINK_HWM = 1000 }; /* messages; a backstop: credit is the flow control */
+enum {
+    LINK_HWM = 1000, /* messages; a backstop: credit is the flow control */
+    /* The header of 4.3.4 keeps it among its drafts; Debian's library has it. */
+    LINK_ZAP_ENFORCE_DOMAIN = 93,
+};
 
 /* ---- options ---- */
 
@@ -45,6 +50,25 @@ void *link_socket_new(void *zmq, bool router, int64_t frame_max_bytes)
         set_int(s, ZMQ_RECONNECT_IVL_MAX, 2000);
     }
     return s;
+}
+
+void link_socket_serve(void *socket, const struct keypair *own, enum zap_domain domain)
+{
+    const char *name = zap_domain_name(domain);
+
+    set_int(socket, ZMQ_CURVE_SERVER, 1);
+    CHECK(zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, own->secret, KEY_BYTES) == 0);
+    CHECK(zmq_setsockopt(socket, ZMQ_ZAP_DOMAIN, name, strlen(name)) == 0);
+    /* Without it a socket whose questions nobody answers lets everybody in. */
+    set_int(socket, LINK_ZAP_ENFORCE_DOMAIN, 1);
+}
+
+void link_socket_use(void *socket, const struct keypair *own,
+                     const uint8_t server[KEY_BYTES])
+{
+    CHECK(zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, server, KEY_BYTES) == 0);
+    CHECK(zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, own->public_key, KEY_BYTES) == 0);
+    CHECK(zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, own->secret, KEY_BYTES) == 0);
 }
 
 void link_socket_close_now(void *socket)
@@ -162,7 +186,7 @@ static bool loopback(const char *host, size_t len)
     return false;
 }
 
-int link_endpoint_check(const char *endpoint, struct err *err)
+int link_endpoint_check(const char *endpoint, bool encrypted, struct err *err)
 {
     const char *colon = strrchr(endpoint, ':');
 
@@ -177,12 +201,20 @@ int link_endpoint_check(const char *endpoint, struct err *err)
         err_set(err, 2, "not an endpoint: '%s'", endpoint);
         return err_hint(err, "ipc:///run/tidemill/socket or tcp://127.0.0.1:7600");
     }
-    if (!loopback(endpoint + 6, (size_t)(colon - endpoint - 6))) {
-        err_set(err, 2, "%s is not loopback, and links are not encrypted", endpoint);
-        return err_hint(err, "listen on tcp://127.0.0.1:PORT and forward the port, for "
-                             "example with ssh -L");
+    if (!encrypted && !link_endpoint_is_loopback(endpoint)) {
+        err_set(err, 2, "%s is not loopback: it cannot be used without encryption",
+                endpoint);
+        return err_hint(err, "leave out --plain");
     }
     return 0;
+}
+
+bool link_endpoint_is_loopback(const char *endpoint)
+{
+    const char *colon = strrchr(endpoint, ':');
+
+    return strncmp(endpoint, "tcp://", 6) == 0 && colon >= endpoint + 6 &&
+           loopback(endpoint + 6, (size_t)(colon - endpoint - 6));
 }
 
 void link_endpoint_unmap(char *endpoint, size_t size)

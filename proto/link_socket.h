@@ -3,11 +3,16 @@
 #ifndef PROTO_LINK_SOCKET_H
 #define PROTO_LINK_SOCKET_H
 
-#include "base/loop.h"
 #include "base/macros.h"
+#include "proto/link.h"
 
 /* A ROUTER or DEALER with every option set (never NULL). zmq: the library's context. */
 void *link_socket_new(void *zmq, bool router, int64_t frame_max_bytes);
+/* Encrypted: a ROUTER whose peers ZAP is asked about, a DEALER that knows whom it meets.
+ */
+void link_socket_serve(void *socket, const struct keypair *own, enum zap_domain domain);
+void link_socket_use(void *socket, const struct keypair *own,
+                     const uint8_t server[KEY_BYTES]);
 void link_socket_close_now(void *socket); /* what waits in it is dropped */
 
 /* Calls fn on the loop's thread for each of `events` (of ZMQ_EVENT_*) that happens to the
@@ -24,8 +29,9 @@ void link_monitor_tell(struct link_monitor *monitor);
 bool link_monitor_waits(struct link_monitor *monitor);
 void link_monitor_free(struct link_monitor *monitor); /* takes NULL */
 
-/* err code 2 with a hint when it is none of ours: ipc://path, tcp:// on loopback. */
-int link_endpoint_check(const char *endpoint, struct err *err);
+/* err code 2 with a hint when it is none of ours: ipc://path, and tcp:// that is
+ * encrypted or on loopback. */
+int link_endpoint_check(const char *endpoint, bool encrypted, struct err *err);
 /* Of an IPv4 address libzmq says tcp://[::ffff:127.0.0.1]:PORT; this makes it
  * tcp://127.0.0.1:PORT. */
 void link_endpoint_unmap(char *endpoint, size_t size);

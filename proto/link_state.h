@@ -1,5 +1,5 @@
-/* What a link is made of, for link.c (its life, and what comes in) and link_send.c (its
- * peers, and what goes out). Nobody else looks at it. */
+/* What a link is made of, for link.c (its life, and what comes in), link_send.c (its
+ * peers, and what goes out) and link_curve.c (encryption). Nobody else looks at it. */
 #ifndef PROTO_LINK_STATE_H
 #define PROTO_LINK_STATE_H
 
@@ -21,10 +21,29 @@ struct link_ctx {
     void *zmq;
 };
 
+struct link_keys {
+    struct keypair *own;
+    enum zap_domain domain;
+    uint8_t servers[PINS_MAX][KEY_BYTES];
+    size_t n_servers, at, tried; /* at: the one in use */
+};
+
+/* A DEALER's handshakes (link_curve.c). */
+struct link_shake {
+    unsigned hang_ups, mismatches; /* in a row */
+    int64_t since_ns, later_ns;    /* of the connection; no question before */
+    bool told;                     /* that it is refused */
+    bool plain, encrypted;         /* what the answer was */
+    void *asking;                  /* a socket, or NULL */
+    struct link_monitor *answers;
+    struct loop_timer *timer; /* to look at the answer, or for another socket */
+};
+
 struct link_peer {
     peer_id id;
     uint8_t rid[LINK_RID_MAX]; /* as the ROUTER gave it */
     unsigned rid_len;
+    char user[KEY_TEXT]; /* of an encrypted link: whose connection it is */
     int64_t heard_ns;
     bool gone;
     struct link_window window;
@@ -38,6 +57,7 @@ struct link {
     const struct link_events *ev;
     void *arg;
     char *endpoint;
+    struct link_keys *keys; /* NULL: not encrypted */
     uint32_t frame_max;
     bool router, any_gone;
     bool up;         /* a DEALER has a connection, as far as it was told */
@@ -45,6 +65,7 @@ struct link {
     bool touched;    /* the library may have taken in what ZMQ_FD was to tell */
     void *socket;
     struct link_monitor *monitor; /* a DEALER's */
+    struct link_shake shake;      /* a DEALER's */
     struct link_door *door;       /* a ROUTER's */
     struct loop_hook *hook;
     struct loop_io *io;
@@ -64,5 +85,15 @@ void link_peer_lost(struct link *l, struct link_peer *p);
 /* Sends what window and socket allow: of one peer, or of all if any waits. */
 void link_flush_peer(struct link *l, struct link_peer *p);
 void link_flush(struct link *l);
+
+void link_renew(struct link *l); /* a new socket for a DEALER */
+
+struct link_keys *link_keys_new(const struct link_curve *curve); /* NULL of NULL */
+void link_keys_free(struct link_keys *k);                        /* takes NULL */
+void *link_socket_of(const struct link *l);
+void link_shake_init(struct link *l);
+void link_shake_fini(struct link *l);
+/* How a connection begins: ZMQ_EVENT_CONNECTED, ZMQ_EVENT_HANDSHAKE_*. */
+void link_shook(struct link *l, unsigned event, int value);
 
 #endif

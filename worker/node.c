@@ -308,11 +308,11 @@ static void on_error(struct node *n, const struct msg *m)
         hello(n);
 }
 
-static void on_message(void *arg, peer_id peer, const struct msg *m)
+static void on_message(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
     struct node *n = arg;
 
-    (void)peer;
+    (void)peer, (void)user;
     n->heard_ns = loop_now_ns(n->loop);
     switch (m->type) {
     case MSG_WELCOME:
@@ -436,8 +436,8 @@ int node_new(struct loop *loop, const struct node_config *config, struct node **
         return -1;
     }
     n->ctx = link_ctx_new(1);
-    if (link_connect(n->ctx, loop, config->join, WIRE_WORKER_FRAME_MAX, &link_events, n,
-                     &n->link, err) < 0) {
+    if (link_connect(n->ctx, loop, config->join, NULL, WIRE_WORKER_FRAME_MAX,
+                     &link_events, n, &n->link, err) < 0) {
         node_free(n);
         return -1;
     }

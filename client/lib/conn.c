@@ -275,9 +275,9 @@ static handler *const handlers[MSG_TYPE_COUNT] = {
     [MSG_ERROR] = on_error,
 };
 
-static void on_message(void *arg, peer_id peer, const struct msg *m)
+static void on_message(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
-    (void)peer;
+    (void)peer, (void)user;
     struct conn *c = arg;
     pthread_mutex_lock(&c->mu);
     c->heard_ns = clock_mono_ns(); /* any whole message proves life (R9) */
@@ -443,8 +443,8 @@ static int make_parts(struct conn *c, struct err *err)
     c->flush = loop_timer_new(c->loop, on_flush, c);
     c->retry = loop_timer_new(c->loop, on_retry, c);
     c->ctx = link_ctx_new(1);
-    return link_connect(c->ctx, c->loop, c->endpoint, WIRE_CLIENT_FRAME_MAX, &events, c,
-                        &c->link, err);
+    return link_connect(c->ctx, c->loop, c->endpoint, NULL, WIRE_CLIENT_FRAME_MAX,
+                        &events, c, &c->link, err);
 }
 
 static void free_parts(struct conn *c)

@@ -170,7 +170,7 @@ static void deliver(struct way *y, const struct packet *p)
             l->ev->connected(l->arg);
         }
         NOTE(w, msg_type_name(m.type), l->host->kind, l->host->index, net_about(&m));
-        l->ev->message(l->arg, 0, &m);
+        l->ev->message(l->arg, 0, SPAN_NONE, &m);
     }
 }
 
@@ -354,12 +354,13 @@ void link_ctx_free(struct link_ctx *ctx)
 struct host *loop_host(struct loop *loop); /* ground.c */
 
 int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
-                 uint32_t frame_max_bytes, const struct link_events *ev, void *arg,
-                 struct link **ret_link, struct err *err)
+                 const struct link_curve *curve, uint32_t frame_max_bytes,
+                 const struct link_events *ev, void *arg, struct link **ret_link,
+                 struct err *err)
 {
     struct link *l = xcalloc(1, sizeof(*l));
 
-    (void)ctx, (void)endpoint, (void)frame_max_bytes, (void)err;
+    (void)ctx, (void)endpoint, (void)curve, (void)frame_max_bytes, (void)err;
     l->host = loop_host(loop);
     l->ev = ev;
     l->arg = arg;

@@ -361,11 +361,11 @@ static void on_error(struct sim_client *c, const struct msg *m)
     }
 }
 
-static void on_message(void *arg, peer_id peer, const struct msg *m)
+static void on_message(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
     struct sim_client *c = arg;
 
-    (void)peer;
+    (void)peer, (void)user;
     c->heard_ns = c->host.w->now_ns;
     if (m->type == MSG_WELCOME)
         on_welcome(c, m);
@@ -429,8 +429,8 @@ static void start(void *arg)
     c->heard_ns = w->now_ns;
     c->life++;
     NOTE(w, "client_start", c->host.index, 0, 0);
-    CHECK(link_connect(NULL, &c->loop, "sim", WIRE_CLIENT_FRAME_MAX, &link_events, c,
-                       &c->link, &err) == 0);
+    CHECK(link_connect(NULL, &c->loop, "sim", NULL, WIRE_CLIENT_FRAME_MAX, &link_events,
+                       c, &c->link, &err) == 0);
     c->tick = (struct event){ .fn = on_tick, .arg = c, .host = &c->host };
     event_post(w, &c->tick, TICK_NS);
     say_hello(c);

@@ -370,9 +370,10 @@ static void fake_handle(struct fake *f, peer_id peer, const struct msg *m)
     }
 }
 
-static void fake_message(void *arg, peer_id peer, const struct msg *m)
+static void fake_message(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
     struct fake *f = arg;
+    (void)user;
     pthread_mutex_lock(&f->mu);
     if (f->mute)
         ;
@@ -417,8 +418,8 @@ __attribute__((unused)) static void fake_up(struct fake *f)
     CHECK(loop_new(LOOP_AUTO, &f->loop, &err) == 0);
     f->ctx = link_ctx_new(1);
     f->wake = loop_wake_new(f->loop, fake_woken, f);
-    if (link_listen(f->ctx, f->loop, f->endpoint, 100, WIRE_CLIENT_FRAME_MAX, &events, f,
-                    &f->link, &err) < 0) {
+    if (link_listen(f->ctx, f->loop, f->endpoint, NULL, 100, WIRE_CLIENT_FRAME_MAX,
+                    &events, f, &f->link, &err) < 0) {
         fprintf(stderr, "%s\n", err.text);
         abort();
     }

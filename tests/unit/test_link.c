@@ -24,17 +24,18 @@ struct side {
     bool early; /* a message came before the connection */
 };
 
-static void echo(void *arg, peer_id peer, const struct msg *m)
+static void echo(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
     struct side *s = arg;
+    assert_int_equal(user.len, 0); /* nobody vouches on a plain link */
     s->messages++;
     assert_int_equal(link_send(s->link, peer, m), 0);
 }
 
-static void take(void *arg, peer_id peer, const struct msg *m)
+static void take(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
     struct side *s = arg;
-    (void)peer, (void)m;
+    (void)peer, (void)user, (void)m;
     s->messages++;
     s->early |= !s->connected;
 }
@@ -73,7 +74,7 @@ static void send_at_once(struct link_ctx *ctx, struct side *s, const char *endpo
     struct err err = { 0 };
 
     for (useconds_t wait_us = 1000;; wait_us *= 2) {
-        assert_int_equal(link_connect(ctx, s->loop, endpoint, WIRE_CLIENT_FRAME_MAX,
+        assert_int_equal(link_connect(ctx, s->loop, endpoint, NULL, WIRE_CLIENT_FRAME_MAX,
                                       &events, s, &s->link, &err),
                          0);
         usleep(wait_us);
@@ -92,8 +93,9 @@ static void round_trip(struct link_ctx *ctx, const char *endpoint)
     struct side router = side_new(), dealer = side_new();
     struct err err = { 0 };
 
-    assert_int_equal(link_listen(ctx, router.loop, endpoint, 100, WIRE_CLIENT_FRAME_MAX,
-                                 &router_events, &router, &router.link, &err),
+    assert_int_equal(link_listen(ctx, router.loop, endpoint, NULL, 100,
+                                 WIRE_CLIENT_FRAME_MAX, &router_events, &router,
+                                 &router.link, &err),
                      0);
     send_at_once(ctx, &dealer, endpoint);
     while (!router.messages)
@@ -128,8 +130,9 @@ static void come(struct link_ctx *ctx, struct side *dealer, const char *endpoint
     struct err err = { 0 };
 
     *dealer = side_new();
-    assert_int_equal(link_connect(ctx, dealer->loop, endpoint, WIRE_CLIENT_FRAME_MAX,
-                                  &events, dealer, &dealer->link, &err),
+    assert_int_equal(link_connect(ctx, dealer->loop, endpoint, NULL,
+                                  WIRE_CLIENT_FRAME_MAX, &events, dealer, &dealer->link,
+                                  &err),
                      0);
 }
 
@@ -175,8 +178,9 @@ static void when_full(struct link_ctx *ctx, const char *listen)
     struct err err = { 0 };
     const char *endpoint;
 
-    assert_int_equal(link_listen(ctx, router.loop, listen, PLACES, WIRE_CLIENT_FRAME_MAX,
-                                 &events, &router, &router.link, &err),
+    assert_int_equal(link_listen(ctx, router.loop, listen, NULL, PLACES,
+                                 WIRE_CLIENT_FRAME_MAX, &events, &router, &router.link,
+                                 &err),
                      0);
     endpoint = link_endpoint(router.link);
     assert_true(lets_in(endpoint));
@@ -264,15 +268,15 @@ static void taken_in(int at, peer_id peer, const struct msg *m)
     }
 }
 
-static void router_takes(void *arg, peer_id peer, const struct msg *m)
+static void router_takes(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
-    (void)arg;
+    (void)arg, (void)user;
     taken_in(0, peer, m);
 }
 
-static void dealer_takes(void *arg, peer_id peer, const struct msg *m)
+static void dealer_takes(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
-    (void)arg;
+    (void)arg, (void)user;
     pair->small_seen += m->type == MSG_CREDIT;
     pair->errors_seen += m->type == MSG_ERROR;
     taken_in(1, peer, m);
@@ -295,11 +299,11 @@ static void pair_up(struct pair *p)
     p->ctx = link_ctx_new(1);
     p->side[0] = side_new();
     p->side[1] = side_new();
-    assert_int_equal(link_listen(p->ctx, p->side[0].loop, p->endpoint, 100,
+    assert_int_equal(link_listen(p->ctx, p->side[0].loop, p->endpoint, NULL, 100,
                                  WIRE_WORKER_FRAME_MAX, &events[0], &p->side[0],
                                  &p->side[0].link, &err),
                      0);
-    assert_int_equal(link_connect(p->ctx, p->side[1].loop, p->endpoint,
+    assert_int_equal(link_connect(p->ctx, p->side[1].loop, p->endpoint, NULL,
                                   WIRE_WORKER_FRAME_MAX, &events[1], &p->side[1],
                                   &p->side[1].link, &err),
                      0);
@@ -370,7 +374,7 @@ static void another_router(struct pair *p)
     link_free(p->side[0].link);
     p->side[0].messages = 0;
     p->bulk_seen[0] = 0;
-    assert_int_equal(link_listen(p->ctx, p->side[0].loop, p->endpoint, 100,
+    assert_int_equal(link_listen(p->ctx, p->side[0].loop, p->endpoint, NULL, 100,
                                  WIRE_WORKER_FRAME_MAX, &events, &p->side[0],
                                  &p->side[0].link, &err),
                      0);

@@ -1,0 +1,400 @@
+/* Encrypted links: whose key is known gets in, and each message says whose it is; who
+ * does not get in is told why, soon, and nobody is told so of a server that is only
+ * away. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include "base/clock.h"
+#include "proto/link.h"
+
+enum { HANG_UPS = 12 };
+#define TOLD_NS (3 * NS_PER_S) /* the promise: told within this */
+
+struct rig {
+    struct loop *loop;
+    struct link_ctx *ctx;
+    struct zap *zap;
+    struct keypair *server, *own;
+    struct link *router, *dealer;
+    char endpoint[128];
+    /* the router's */
+    char users[8][KEY_TEXT];
+    peer_id peers[8];
+    unsigned messages, gone;
+    /* the dealer's */
+    unsigned answers, refusals;
+    enum link_refusal why;
+    int64_t since_ns, told_ns;
+};
+
+static void router_message(void *arg, peer_id peer, struct span user, const struct msg *m)
+{
+    struct rig *r = arg;
+
+    assert_true(user.len < KEY_TEXT && r->messages < ARRAY_LEN(r->users));
+    memcpy(r->users[r->messages], user.data, user.len);
+    r->users[r->messages][user.len] = 0;
+    r->peers[r->messages++] = peer;
+    assert_int_equal(link_send(r->router, peer, m), 0);
+}
+
+static void router_gone(void *arg, peer_id peer)
+{
+    (void)peer;
+    ((struct rig *)arg)->gone++;
+}
+
+static void dealer_message(void *arg, peer_id peer, struct span user, const struct msg *m)
+{
+    (void)peer, (void)m;
+    assert_int_equal(user.len, 0);
+    ((struct rig *)arg)->answers++;
+}
+
+static void dealer_connected(void *arg)
+{
+    struct rig *r = arg;
+    struct msg beat = { .type = MSG_BEAT };
+    assert_int_equal(link_send(r->dealer, 0, &beat), 0);
+}
+
+static void dealer_refused(void *arg, enum link_refusal why)
+{
+    struct rig *r = arg;
+    r->refusals++;
+    r->why = why;
+    r->told_ns = clock_mono_ns();
+}
+
+static int setup(void **state)
+{
+    struct rig *r = xcalloc(1, sizeof(*r));
+    struct err err = { 0 };
+
+    crypto_init();
+    assert_int_equal(loop_new(LOOP_AUTO, &r->loop, &err), 0);
+    r->ctx = link_ctx_new(1);
+    r->zap = zap_new(r->ctx);
+    r->server = keypair_new();
+    r->own = keypair_new();
+    *state = r;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct rig *r = *state;
+
+    link_free(r->dealer);
+    link_free(r->router);
+    zap_free(r->zap);
+    link_ctx_free(r->ctx);
+    loop_free(r->loop);
+    keypair_free(r->server);
+    keypair_free(r->own);
+    free(r);
+    return 0;
+}
+
+static void listen_at(struct rig *r, const char *endpoint, bool encrypted)
+{
+    static const struct link_events events = { .message = router_message,
+                                               .gone = router_gone };
+    struct link_curve curve = { .own = r->server, .domain = ZAP_CLIENT };
+    struct err err = { 0 };
+
+    assert_int_equal(link_listen(r->ctx, r->loop, endpoint, encrypted ? &curve : NULL,
+                                 100, WIRE_CLIENT_FRAME_MAX, &events, r, &r->router,
+                                 &err),
+                     0);
+    snprintf(r->endpoint, sizeof(r->endpoint), "%s", link_endpoint(r->router));
+}
+
+/* servers: what the dealer takes for the server's keys; n 0 = it does not encrypt. */
+static void come(struct rig *r, const uint8_t (*servers)[KEY_BYTES], size_t n)
+{
+    static const struct link_events events = { .message = dealer_message,
+                                               .connected = dealer_connected,
+                                               .refused = dealer_refused };
+    struct link_curve curve = { .own = r->own, .servers = servers, .n_servers = n };
+    struct err err = { 0 };
+
+    r->since_ns = clock_mono_ns();
+    assert_int_equal(link_connect(r->ctx, r->loop, r->endpoint, n ? &curve : NULL,
+                                  WIRE_CLIENT_FRAME_MAX, &events, r, &r->dealer, &err),
+                     0);
+}
+
+static void come_with_server_key(struct rig *r)
+{
+    come(r, (const uint8_t(*)[KEY_BYTES])r->server->public_key, 1);
+}
+
+static void turn(struct rig *r)
+{
+    loop_once(r->loop, false);
+    usleep(1000);
+}
+
+static void until_answered(struct rig *r)
+{
+    unsigned before = r->answers;
+    while (r->answers == before) {
+        turn(r);
+        if (r->refusals)
+            fail_msg("refused: %d", r->why);
+    }
+}
+
+static void assert_refused(struct rig *r, enum link_refusal why)
+{
+    while (!r->refusals)
+        turn(r);
+    assert_int_equal(r->why, why);
+    assert_true(r->told_ns - r->since_ns < TOLD_NS);
+    assert_int_equal(r->messages, 0);
+}
+
+/* ---- who gets in ---- */
+
+static void a_known_key_gets_in_and_each_message_says_whose_it_is(void **state)
+{
+    struct rig *r = *state;
+    struct msg beat = { .type = MSG_BEAT };
+    char text[KEY_TEXT];
+
+    key_text(r->own->public_key, text);
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    come_with_server_key(r);
+    until_answered(r);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(link_send(r->dealer, 0, &beat), 0);
+        until_answered(r);
+    }
+    assert_int_equal(r->messages, 4);
+    for (unsigned i = 0; i < r->messages; i++) {
+        assert_string_equal(r->users[i], text);
+        assert_int_equal(r->peers[i], r->peers[0]);
+    }
+}
+
+static void of_several_server_keys_the_right_one_is_found(void **state)
+{
+    struct rig *r = *state;
+    uint8_t servers[3][KEY_BYTES];
+
+    crypto_random(servers, sizeof(servers));
+    memcpy(servers[2], r->server->public_key, KEY_BYTES);
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    come(r, (const uint8_t(*)[KEY_BYTES])servers, 3);
+    until_answered(r);
+    assert_int_equal(r->refusals, 0);
+    r->since_ns = clock_mono_ns();
+    link_reset(r->dealer); /* which it goes on with */
+    until_answered(r);
+    assert_true(clock_mono_ns() - r->since_ns < TOLD_NS);
+}
+
+/* A routing id is nobody's: who takes over another's is not taken for him. */
+static void *named_dealer(struct rig *r, void *zmq, const struct keypair *own)
+{
+    void *s = zmq_socket(zmq, ZMQ_DEALER);
+    int linger = 10000;
+
+    zmq_setsockopt(s, ZMQ_LINGER, &linger, sizeof(linger));
+    zmq_setsockopt(s, ZMQ_ROUTING_ID, "same", 4);
+    zmq_setsockopt(s, ZMQ_CURVE_SERVERKEY, r->server->public_key, KEY_BYTES);
+    zmq_setsockopt(s, ZMQ_CURVE_PUBLICKEY, own->public_key, KEY_BYTES);
+    zmq_setsockopt(s, ZMQ_CURVE_SECRETKEY, own->secret, KEY_BYTES);
+    assert_int_equal(zmq_connect(s, r->endpoint), 0);
+    return s;
+}
+
+static void who_takes_anothers_routing_id_is_not_taken_for_him(void **state)
+{
+    struct rig *r = *state;
+    struct keypair *keys[2] = { keypair_new(), keypair_new() };
+    struct msg beat = { .type = MSG_BEAT };
+    void *zmq = zmq_ctx_new();
+    AUTO_BUF envelope = BUF_INIT;
+    char text[KEY_TEXT];
+
+    wire_encode(&beat, &envelope);
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    for (unsigned i = 0; i < 2; i++) {
+        zap_set(r->zap, keys[i]->public_key, BIT(ZAP_CLIENT));
+        /* The library drops a second one of a name while the first is there: again. */
+        while (r->messages == i) {
+            void *s = named_dealer(r, zmq, keys[i]);
+            zmq_send(s, envelope.data, envelope.len, 0);
+            for (int turns = 0; turns < 500 && r->messages == i; turns++)
+                turn(r);
+            zmq_close(s);
+        }
+        key_text(keys[i]->public_key, text);
+        assert_string_equal(r->users[i], text);
+    }
+    assert_int_not_equal(r->peers[0], r->peers[1]);
+    assert_int_equal(r->gone, 1);
+    zmq_ctx_term(zmq);
+    keypair_free(keys[0]);
+    keypair_free(keys[1]);
+}
+
+/* ---- who does not ---- */
+
+static void an_unknown_key_is_refused(void **state)
+{
+    struct rig *r = *state;
+
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    come_with_server_key(r);
+    assert_refused(r, LINK_KEY_UNKNOWN);
+}
+
+static void a_key_of_the_other_domain_is_unknown(void **state)
+{
+    struct rig *r = *state;
+
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_WORKER));
+    come_with_server_key(r);
+    assert_refused(r, LINK_KEY_UNKNOWN);
+}
+
+static void a_forgotten_key_is_unknown_and_a_known_one_gets_in_by_itself(void **state)
+{
+    struct rig *r = *state;
+
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    zap_set(r->zap, r->own->public_key, 0);
+    come_with_server_key(r);
+    assert_refused(r, LINK_KEY_UNKNOWN);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    r->refusals = 0;
+    until_answered(r);
+}
+
+static void a_server_with_another_key_is_refused(void **state)
+{
+    struct rig *r = *state;
+    uint8_t servers[2][KEY_BYTES];
+
+    crypto_random(servers, sizeof(servers));
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    come(r, (const uint8_t(*)[KEY_BYTES])servers, 2);
+    assert_refused(r, LINK_SERVER_UNKNOWN);
+}
+
+static void a_plain_server_is_refused(void **state)
+{
+    struct rig *r = *state;
+
+    listen_at(r, "tcp://127.0.0.1:0", false);
+    come_with_server_key(r);
+    assert_refused(r, LINK_IS_PLAIN);
+}
+
+static void a_plain_dealer_is_told_that_it_should_encrypt(void **state)
+{
+    struct rig *r = *state;
+
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    come(r, NULL, 0);
+    assert_refused(r, LINK_IS_ENCRYPTED);
+}
+
+/* ---- a server that is away ---- */
+
+static int hang_up_listener(struct rig *r)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET,
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof(at);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
+
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(fd, 16), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    snprintf(r->endpoint, sizeof(r->endpoint), "tcp://127.0.0.1:%u", ntohs(at.sin_port));
+    return fd;
+}
+
+/* As a proxy does whose server is being started again. */
+static void who_hangs_up_on_everybody_is_not_taken_for_a_stranger(void **state)
+{
+    struct rig *r = *state;
+    char endpoint[128];
+    int fd = hang_up_listener(r);
+
+    come_with_server_key(r);
+    for (int hung_up = 0; hung_up < HANG_UPS;) {
+        int in = accept(fd, NULL, NULL);
+        if (in >= 0) {
+            close(in);
+            hung_up++;
+        }
+        turn(r);
+    }
+    close(fd);
+    assert_int_equal(r->refusals, 0);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    snprintf(endpoint, sizeof(endpoint), "%s", r->endpoint);
+    listen_at(r, endpoint, true);
+    until_answered(r);
+}
+
+/* ---- the proof at start ---- */
+
+static void a_socket_that_keeps_strangers_out_is_proved(void **state)
+{
+    struct rig *r = *state;
+    struct err err = { 0 };
+
+    assert_int_equal(zap_prove(r->ctx, r->zap, &err), 0);
+}
+
+static void a_socket_that_nobody_watches_is_noticed(void **state)
+{
+    struct rig *r = *state;
+    struct link_ctx *other = link_ctx_new(1);
+    struct err err = { 0 };
+
+    assert_int_equal(zap_prove(other, r->zap, &err), -1);
+    assert_non_null(strstr(err.text, "do not keep strangers out"));
+    link_ctx_free(other);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(a_known_key_gets_in_and_each_message_says_whose_it_is),
+        TEST(of_several_server_keys_the_right_one_is_found),
+        TEST(who_takes_anothers_routing_id_is_not_taken_for_him),
+        TEST(an_unknown_key_is_refused),
+        TEST(a_key_of_the_other_domain_is_unknown),
+        TEST(a_forgotten_key_is_unknown_and_a_known_one_gets_in_by_itself),
+        TEST(a_server_with_another_key_is_refused),
+        TEST(a_plain_server_is_refused),
+        TEST(a_plain_dealer_is_told_that_it_should_encrypt),
+        TEST(who_hangs_up_on_everybody_is_not_taken_for_a_stranger),
+        TEST(a_socket_that_keeps_strangers_out_is_proved),
+        TEST(a_socket_that_nobody_watches_is_noticed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
