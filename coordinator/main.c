@@ -7,6 +7,7 @@
 
 #include "base/crypto.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/opt.h"
 #include "coordinator/coord.h"
 #include "coordinator/store_move.h"
@@ -63,6 +64,7 @@ struct run {
 static void on_term(void *arg)
 {
     struct run *run = arg;
+    notify("STOPPING=1");
     coord_drain(run->coord);
 }
 
@@ -161,6 +163,7 @@ static void say_ready(const struct options *o, const struct coord *c)
 
     log_info("listening", "endpoint=%s state=%s durability=%s", endpoint, o->state,
              o->durability);
+    notify("READY=1");
     if (o->ready_fd < 0)
         return;
     if (dprintf((int)o->ready_fd, "%s\n", endpoint) < 0)

@@ -10,8 +10,8 @@ wanted=(build-essential cmake ninja-build pkg-config protobuf-c-compiler libprot
 case ${1:-} in
 build) ;;
 fuzz) wanted+=(clang libclang-rt-14-dev) ;;
-tests) wanted+=(bats clang clang-format-14 libclang-rt-14-dev nginx-light procps protobuf-compiler python3-msgpack
-    python3-protobuf python3-xxhash python3-zmq sqlite3) ;;
+tests) wanted+=(bats clang clang-format-14 debootstrap docker-compose docker.io iproute2 iptables libclang-rt-14-dev nginx-light
+    procps protobuf-compiler python3-msgpack python3-protobuf python3-xxhash python3-zmq sqlite3 systemd tcpdump) ;;
 bench) wanted+=(curl gearman-job-server gnuplot-nox libnats-dev nats-server nginx-light openssl procps sqlite3
     strace wget2) ;;
 *) echo "usage: packages.sh build|fuzz|tests|bench" >&2; exit 2 ;;
@@ -51,7 +51,7 @@ trap finish EXIT
 
 # Of servers only the program is wanted; nginx, say, must not begin to serve on port 80.
 services=()
-for package in nginx-light:nginx gearman-job-server:gearman-job-server nats-server:nats-server; do
+for package in docker.io:docker nginx-light:nginx gearman-job-server:gearman-job-server nats-server:nats-server; do
     case " ${missing[*]} " in *" ${package%:*} "*) [ -e "/etc/init.d/${package#*:}" ] || services+=("${package#*:}") ;; esac
 done
 if [ ${#services[@]} -gt 0 ] && [ ! -e "$policy" ]; then

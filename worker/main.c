@@ -9,6 +9,7 @@
 
 #include "base/crypto.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "base/opt.h"
 #include "worker/cores.h"
 #include "worker/litter.h"
@@ -87,6 +88,7 @@ struct run {
 
 static void on_term(void *arg)
 {
+    notify("STOPPING=1");
     node_stop(((struct run *)arg)->node);
 }
 
@@ -205,6 +207,9 @@ static int serve(const struct options *o, const struct node_config *config,
         if (o->lifeline_fd >= 0)
             lifeline =
                 loop_io_new(run.loop, (int)o->lifeline_fd, LOOP_READ, on_lifeline, &run);
+        /* It works on as soon as there is a coordinator, and need not be started again.
+         */
+        notify("READY=1");
         loop_run(run.loop);
         loop_io_free(lifeline);
         loop_signal_free(term);
