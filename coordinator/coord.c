@@ -33,6 +33,8 @@ struct coord {
     int64_t drain_ns; /* when it began; 0 = not */
     int64_t look_ns;  /* when to look at the free space again */
     bool full, low;
+    int64_t denied_ns; /* when `denied` was 0 */
+    unsigned denied;
     struct err failure;
 };
 
@@ -126,6 +128,27 @@ static void unsent(struct coord *c, const struct fx *fx)
         sched_peer_gone(c->sched, fx->send.peer);
 }
 
+/* A line for each message that was refused to its sender; one that goes on and on cannot
+ * fill the log. */
+static void tell_denied(struct coord *c, const struct fx *fx)
+{
+    enum { LINES_MAX = 50 }; /* a second */
+    const struct msg_error *e = &fx->send.msg.error;
+
+    if (loop_now_ns(c->loop) - c->denied_ns >= NS_PER_S) {
+        c->denied_ns = loop_now_ns(c->loop);
+        if (c->denied > LINES_MAX)
+            log_warn("denied_more", "messages=%u", c->denied - LINES_MAX);
+        c->denied = 0;
+    }
+    if (++c->denied > LINES_MAX)
+        return;
+    AUTO_FREE char *key = span_dup(sched_key_name(c->sched, fx->send.peer));
+    log_warn("denied", "peer=%llu key=\"%s\" message=%s why=\"%.*s\"",
+             (unsigned long long)fx->send.peer, key, msg_type_name(e->about),
+             (int)e->text.len, (const char *)e->text.data);
+}
+
 /* Those messages whose types are in the set. */
 static void send_all(struct coord *c, struct fx_group *g, enum fx_type type,
                      uint32_t types)
@@ -136,6 +159,8 @@ static void send_all(struct coord *c, struct fx_group *g, enum fx_type type,
         if (fx->type != type || !(types & BIT(fx->send.msg.type)))
             continue;
         fail_at_send(fx->send.msg.type);
+        if (fx->send.msg.type == MSG_ERROR && fx->send.msg.error.code == 5)
+            tell_denied(c, fx);
         struct link *link = peer_link(c, fx->send.peer);
         if (link_send(link, inner_id(fx->send.peer), &fx->send.msg) < 0)
             unsent(c, fx);
@@ -230,9 +255,8 @@ static void on_message(void *arg, peer_id peer, struct span user, const struct m
 {
     struct listener *l = arg;
 
-    (void)user;
     turn_begin(l->coord);
-    sched_message(l->coord->sched, outer_id(l, peer), m);
+    sched_message(l->coord->sched, outer_id(l, peer), user, m);
 }
 
 static void on_garbage(void *arg, peer_id peer, const char *why)
@@ -337,14 +361,21 @@ static void load_node(void *arg, struct span name)
     sched_load_node(arg, name);
 }
 
+static void load_key(void *arg, const struct key_row *row)
+{
+    sched_load_key(arg, row);
+}
+
 static int load(struct coord *c, struct err *err)
 {
     static const struct store_load_events ev = { load_job,     load_chunk, load_pending,
-                                                 load_removed, load_run,   load_node };
+                                                 load_removed, load_run,   load_node,
+                                                 load_key };
     struct sched_config config = { .epoch = store_epoch(c->store),
                                    .silence_ns = c->config.silence_ns,
                                    .keep_ns = c->config.keep_ns,
                                    .reserve_bytes = c->config.reserve_bytes,
+                                   .quota = c->config.quota,
                                    .seed = crypto_random_u32() };
     uint64_t next_row = 1;
 

@@ -4,6 +4,7 @@
 #define COORDINATOR_COORD_H
 
 #include "base/loop.h"
+#include "coordinator/sched.h"
 #include "coordinator/store.h"
 
 enum { COORD_LISTEN_MAX = 8 };
@@ -18,6 +19,7 @@ struct coord_config {
     int64_t silence_ns;
     uint64_t reserve_bytes; /* that stay free on its disk (R13); 0 = none */
     int64_t keep_ns;        /* how long ended jobs are kept; 0 = until they are removed */
+    struct sched_quota quota;
 };
 
 struct coord;

@@ -60,6 +60,7 @@ static void fx_fini(struct fx *fx)
     case FX_RUN:
     case FX_PAUSE:
     case FX_NODE:
+    case FX_KEY:
         break;
     }
 }

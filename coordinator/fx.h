@@ -28,6 +28,18 @@ struct job_row {
     uint64_t tasks;       /* in them */
     uint64_t ok, failed, poison, cancelled; /* visible records; their sum is the next
                                                record's cursor */
+    uint64_t bytes;                         /* of inputs accepted and of values visible */
+};
+
+/* One row per public key that is known, also of those that may do nothing any more. */
+struct key_row {
+    uint8_t public_key[WIRE_PUBLIC_KEY_BYTES];
+    struct span name, owner; /* owner: of the jobs it submits; empty = its name */
+    enum peer_role role;
+    enum peer_role grants; /* an invitation: the role of those who come by it */
+    uint32_t uses;         /* an invitation: how many may still come */
+    int64_t created_wall_ns, not_after_wall_ns, revoked_wall_ns; /* 0 = never */
+    uint8_t invited_by[WIRE_PUBLIC_KEY_BYTES]; /* the invitation it came by, or zeros */
 };
 
 /* One row per chunk: its body and what is known of it without the body. */
@@ -55,6 +67,8 @@ struct batch_row {
     struct blob *attempts; /* n host-order u32 */
     struct blob *lens;     /* n host-order u32 */
     struct blob *values;
+    uint64_t
+        bytes; /* of the values, where they are not read: as pending ones are loaded */
     struct span node;
 };
 
@@ -69,6 +83,7 @@ enum fx_type {
     FX_RUN,    /* run: how long coordinators have run on this state */
     FX_PAUSE,  /* pause: whether the job is leased */
     FX_NODE,   /* node: one that comes back after a restart, or no longer does */
+    FX_KEY,    /* key: insert, or in place of the row of this public key */
     /* Asked; answered in the effect itself, after the commit of its group. */
     FX_READ_CHUNK,   /* read_chunk */
     FX_READ_RESULTS, /* read_results */
@@ -121,6 +136,7 @@ struct fx {
         struct batch_row batch;
         struct {
             uint64_t row, job, cursor;
+            uint64_t bytes; /* of its values, as they are now */
             uint32_t n;
             struct blob *tasks,
                 *statuses;              /* the row's; statuses: its new ones, n bytes */
@@ -141,6 +157,7 @@ struct fx {
             struct span name;
             bool gone;
         } node_known;
+        struct key_row key;
         struct fx_read_chunk read_chunk;
         struct fx_read_results read_results;
         struct {

@@ -21,6 +21,7 @@ struct options {
     struct opt_list listen;
     const char *state, *to, *durability, *log_level;
     int64_t silence_ns, keep_ns, reserve_bytes, connections, lifeline_fd, ready_fd;
+    int64_t max_jobs, max_tasks, max_stored, max_priority;
     bool ephemeral, help, version;
 };
 
@@ -40,6 +41,15 @@ static const struct opt table[] = {
       "remove jobs so long after they ended, counted while this runs; 0s: never" },
     { "reserve", 0, OPT_SIZE, OFF(reserve_bytes), "SIZE", "64MiB", 0, 0, NULL,
       "keep so much of the state's disk free: below twice of it no job is taken" },
+    { "max-jobs", 0, OPT_INT, OFF(max_jobs), "N", "0", 0, UINT32_MAX, NULL,
+      "jobs an owner may have, running or ended; 0: any number. This and the next three "
+      "are not for admins" },
+    { "max-tasks", 0, OPT_INT, OFF(max_tasks), "N", "0", 0, INT64_MAX, NULL,
+      "tasks of an owner that may wait: his submitting waits then; 0: any number" },
+    { "max-stored", 0, OPT_SIZE, OFF(max_stored), "SIZE", "0", 0, INT64_MAX, NULL,
+      "inputs and results an owner may have stored; 0: any number" },
+    { "max-priority", 0, OPT_INT, OFF(max_priority), "N", "2147483647", INT32_MIN,
+      INT32_MAX, NULL, "the highest priority a job may have" },
     { "silence", 0, OPT_DURATION, OFF(silence_ns), "TIME", "10s", NS_PER_S,
       3600 * NS_PER_S, NULL, "a peer not heard for so long is gone" },
     { "log-level", 0, OPT_CHOICE, OFF(log_level), "LEVEL", "info", 0, 0,
@@ -232,6 +242,10 @@ static int serve(const struct options *o, struct err *err)
         .silence_ns = o->silence_ns,
         .keep_ns = o->keep_ns,
         .reserve_bytes = (uint64_t)o->reserve_bytes,
+        .quota = { .jobs = (uint64_t)o->max_jobs,
+                   .tasks = (uint64_t)o->max_tasks,
+                   .stored_bytes = (uint64_t)o->max_stored,
+                   .priority = (int32_t)o->max_priority },
     };
     struct run run = { NULL, NULL };
     struct loop_io *lifeline = NULL;

@@ -22,6 +22,7 @@ struct sched *sched_new(const struct sched_config *config)
     TAILQ_INIT(&s->ready);
     TAILQ_INIT(&s->pending);
     TAILQ_INIT(&s->adoptees);
+    TAILQ_INIT(&s->key_list);
     s->next_job = 1;
     s->next_follow = 1;
     s->next_lease = (config->epoch.counter << 32) + 1;
@@ -34,6 +35,7 @@ static void peer_free(struct sched *s, struct peer *p)
 {
     HASH_DEL(s->peers, p);
     query_forget(p);
+    owner_put(s, p->owner);
     free(p->name);
     free(p);
 }
@@ -58,6 +60,7 @@ void sched_free(struct sched *s)
     files_free(s);
     while ((j = TAILQ_FIRST(&s->all)))
         sched_free_job(s, j);
+    keys_free(s);
     free(s->heap);
     free(s->tombs);
     free(s);
@@ -116,6 +119,13 @@ void sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
     e->hint = fx_keep(s->g, span_str(hint));
 }
 
+void sched_denied(struct sched *s, peer_id peer, uint64_t job, enum msg_type about,
+                  const char *text, const char *hint)
+{
+    s->denied++;
+    sched_error(s, peer, 5, job, about, text, hint);
+}
+
 void sched_answer(struct sched *s, peer_id peer, uint32_t id)
 {
     if (id)
@@ -145,7 +155,7 @@ static struct peer *twin(struct sched *s, const struct peer *p)
     static const uint8_t none[sizeof(p->nonce)];
 
     for (struct peer *o = s->peers; o; o = o->hh.next)
-        if (o != p && o->role == p->role &&
+        if (o != p && o->role == p->role && o->key == p->key &&
             memcmp(o->nonce, p->nonce, sizeof(p->nonce)) == 0 &&
             memcmp(p->nonce, none, sizeof(none)) != 0)
             return o;
@@ -174,7 +184,9 @@ static void expire_peers(struct sched *s)
     struct peer *p, *tmp;
 
     HASH_ITER (hh, s->peers, p, tmp)
-        if (s->now - p->heard_ns > s->config.silence_ns)
+        if (p->key && key_wrong(s, p->key))
+            key_refuse(s, p);
+        else if (s->now - p->heard_ns > s->config.silence_ns)
             sched_peer_leave(s, p);
 }
 
@@ -242,9 +254,9 @@ int64_t sched_next_ns(const struct sched *s)
     return s->real_now + TICK_NS;
 }
 
-void sched_message(struct sched *s, peer_id peer, const struct msg *m)
+void sched_message(struct sched *s, peer_id peer, struct span user, const struct msg *m)
 {
-    dispatch_message(s, peer, m);
+    dispatch_message(s, peer, user, m);
 }
 
 void sched_each_peer(const struct sched *s, void (*fn)(void *arg, peer_id peer),
@@ -296,6 +308,7 @@ void sched_committed(struct sched *s, struct fx_group *g)
         case FX_RUN:
         case FX_PAUSE:
         case FX_NODE:
+        case FX_KEY:
         case FX_SEND_NOW:
             break;
         case FX_SEND:

@@ -16,6 +16,7 @@ void files_wait(struct sched *s, const struct batch_row *b)
         .tasks = blob_ref(b->tasks),
         .node = span_dup(b->node),
         .since_ns = s->now,
+        .bytes = b->values ? b->values->len : b->bytes,
     };
     TAILQ_INSERT_TAIL(&s->pending, p, node_entry);
 }
@@ -253,6 +254,8 @@ static void show(struct sched *s, struct pending *p, const uint8_t *statuses,
         fx->show.values = blob_new(values);
         s->g->bytes += values.len;
     }
+    fx->show.bytes = lens ? values.len : p->bytes;
+    job_stores(j, fx->show.bytes);
     j->pending -= p->n;
     record_count(j, statuses, p->n);
     record_visible(j, p->chunk, p->n);

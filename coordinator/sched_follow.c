@@ -268,7 +268,7 @@ static struct follower *find(struct job *j, peer_id peer)
 void sched_follow(struct sched *s, struct peer *p, const struct msg *m)
 {
     const struct msg_follow *w = &m->follow;
-    struct job *j = sched_job(s, w->job);
+    struct job *j = sched_job_of(s, p, w->job);
     struct follower *f;
 
     if (!j) {
@@ -300,7 +300,7 @@ void sched_follow(struct sched *s, struct peer *p, const struct msg *m)
 
 void sched_credit(struct sched *s, struct peer *p, const struct msg *m)
 {
-    struct job *j = sched_job(s, m->credit.job);
+    struct job *j = sched_job_of(s, p, m->credit.job);
     struct follower *f = j ? find(j, p->id) : NULL;
 
     if (!f)

@@ -4,27 +4,9 @@
 
 #include "base/checksum.h"
 
-static struct owner *owner_get(struct sched *s, struct span name)
+static uint64_t job_records(const struct job *j)
 {
-    struct owner *o;
-
-    HASH_FIND(hh, s->owners, name.data, name.len, o);
-    if (!o) {
-        o = xcalloc(1, sizeof(*o));
-        o->name = span_dup(name);
-        HASH_ADD_KEYPTR(hh, s->owners, o->name, name.len, o);
-    }
-    o->refs++;
-    return o;
-}
-
-static void owner_put(struct sched *s, struct owner *o)
-{
-    if (--o->refs)
-        return;
-    HASH_DEL(s->owners, o);
-    free(o->name);
-    free(o);
+    return j->row.ok + j->row.failed + j->row.poison + j->row.cancelled;
 }
 
 static struct job *job_new(struct sched *s, const struct job_row *row, struct err *err)
@@ -53,6 +35,8 @@ static struct job *job_new(struct sched *s, const struct job_row *row, struct er
     TAILQ_INIT(&j->ready);
     LIST_INIT(&j->followers);
     j->owner = owner_get(s, j->row.owner);
+    j->owner->jobs++;
+    j->owner->bytes += j->row.bytes;
     TAILQ_INSERT_TAIL(&s->all, j, node);
     if (!j->row.ended_wall_ns)
         TAILQ_INSERT_TAIL(&s->live, j, live_node);
@@ -77,17 +61,15 @@ void sched_free_job(struct sched *s, struct job *j)
         TAILQ_REMOVE(&s->live, j, live_node);
     HASH_DEL(s->jobs, j);
     HASH_DELETE(hh_key, s->jobs_by_key, j);
+    j->owner->jobs--;
+    j->owner->bytes -= j->row.bytes;
+    j->owner->tasks -= j->row.tasks - job_records(j);
     owner_put(s, j->owner);
     blob_unref(j->spec_bytes);
     blob_unref(j->name_bytes);
     blob_unref(j->owner_bytes);
     free(j->chunks);
     free(j);
-}
-
-static uint64_t job_records(const struct job *j)
-{
-    return j->row.ok + j->row.failed + j->row.poison + j->row.cancelled;
 }
 
 void sched_load_job(struct sched *s, const struct job_row *row)
@@ -102,6 +84,7 @@ void sched_load_job(struct sched *s, const struct job_row *row)
     j->sealed = row->state != JOB_OPEN;
     j->end_on_disk = row->ended_wall_ns != 0;
     j->committed_cursor = job_records(j);
+    j->owner->tasks -= job_records(j); /* its tasks are counted as they are loaded */
     if (row->state > JOB_SEALED && !row->ended_wall_ns) { /* it was being cancelled */
         j->row.state = JOB_SEALED;
         j->cancelling = true;
@@ -119,6 +102,7 @@ void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t rec
     info->visible = recorded; /* less the pending ones, which come next */
     j->chunks_on_disk = ++j->row.chunks;
     j->row.tasks += row->n;
+    j->owner->tasks += row->n;
 }
 
 void sched_loaded(struct sched *s, uint64_t next_row)
@@ -164,6 +148,8 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
             room_refuse(s, p->id, MSG_SUBMIT);
             return;
         }
+        if (quota_refuses_job(s, p, sub))
+            return;
         if (s->next_job > INT32_MAX) { /* an id of a chunk has 31 bits for it */
             sched_error(s, p->id, 1, 0, MSG_SUBMIT, "the numbers of jobs are used up",
                         "start a coordinator on a new --state");
@@ -173,7 +159,7 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
             .id = s->next_job,
             .spec = sub->spec,
             .name = sub->name,
-            .owner = span_str(p->name),
+            .owner = span_str(p->owner->name),
             .priority = sub->priority,
             .retries = sub->retries,
             .task_timeout_ns = sub->task_timeout_ns,
@@ -198,6 +184,10 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
         fx->job.spec = fx_keep(s->g, j->row.spec);
         fx->job.name = fx_keep(s->g, j->row.name);
         fx->job.owner = fx_keep(s->g, j->row.owner);
+    }
+    if (!owner_sees(p, j)) {
+        sched_denied(s, p->id, 0, MSG_SUBMIT, "this job is somebody else's", "");
+        return;
     }
     if (!j->sealed)
         job_client_is(s, j, p->id);
@@ -255,7 +245,7 @@ static const char *chunk_refusal(const struct job *j, const struct msg *m,
 void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
 {
     const struct msg_chunk *c = &m->chunk;
-    struct job *j = sched_job(s, c->job);
+    struct job *j = sched_job_of(s, p, c->job);
     uint32_t code = 9;
     const char *why = j ? chunk_refusal(j, m, &code) : "no such job";
 
@@ -272,7 +262,7 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
             job_accepted(s, p->id, j);
         return;
     }
-    if (!room_for_chunk(s, p))
+    if (quota_refuses_chunk(s, p, j, m) || !room_for_chunk(s, p))
         return;
     struct chunk_row *row = &fx_add(s->g, FX_CHUNK)->chunk;
     *row = (struct chunk_row){
@@ -291,12 +281,14 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
     chunk_open(s, j, row, NULL);
     j->row.chunks++;
     j->row.tasks += c->n;
+    j->owner->tasks += c->n;
+    job_stores(j, row->body->len);
     job_accepted(s, p->id, j);
 }
 
 void sched_seal(struct sched *s, struct peer *p, const struct msg *m)
 {
-    struct job *j = sched_job(s, m->seal.job);
+    struct job *j = sched_job_of(s, p, m->seal.job);
 
     if (!j) {
         sched_error(s, p->id, 9, m->seal.job, MSG_SEAL, "no such job", "");
@@ -389,7 +381,7 @@ void job_cancel_more(struct sched *s, struct job *j)
 
 void sched_cancel(struct sched *s, struct peer *p, const struct msg *m)
 {
-    struct job *j = sched_job(s, m->cancel.job);
+    struct job *j = sched_job_of(s, p, m->cancel.job);
 
     if (!j) {
         sched_error(s, p->id, 9, m->cancel.job, MSG_CANCEL, "no such job", "");
@@ -402,7 +394,7 @@ void sched_cancel(struct sched *s, struct peer *p, const struct msg *m)
 
 void sched_pause(struct sched *s, struct peer *p, const struct msg *m)
 {
-    struct job *j = sched_job(s, m->pause.job);
+    struct job *j = sched_job_of(s, p, m->pause.job);
 
     if (!j || job_ended(j)) {
         sched_error(s, p->id, j ? 1 : 9, m->pause.job, MSG_PAUSE,

@@ -1,4 +1,5 @@
 /* Answers to queries: rows of flat maps (proto/map.h). */
+#include "coordinator/dispatch.h"
 #include "coordinator/sched_state.h"
 #include "proto/map.h"
 
@@ -14,6 +15,7 @@ static const char *const state_names[] = {
 
 struct answer {
     struct sched *s;
+    const struct peer *p;
     peer_id peer;
     struct asker *to;
     uint32_t n;
@@ -87,6 +89,8 @@ static bool rows_jobs(struct answer *a)
     struct job *j;
 
     for (j = job_after(a->s, a->to->after); j && !is_full(a); j = TAILQ_NEXT(j, node)) {
+        if (!owner_sees(a->p, j))
+            continue;
         job_map(a, j, false);
         a->to->after = j->row.id;
     }
@@ -96,11 +100,11 @@ static bool rows_jobs(struct answer *a)
 static bool rows_job(struct answer *a)
 {
     uint64_t job = a->to->job;
-    struct job *j = sched_job(a->s, job);
+    struct job *j = sched_job_of(a->s, a->p, job);
 
     if (j) {
         job_map(a, j, true);
-    } else if (job_id_removed(a->s, job)) {
+    } else if (a->p->rights == ROLE_ADMIN && job_id_removed(a->s, job)) {
         AUTO_FREE char *text = xasprintf("removed: job %llu", (unsigned long long)job);
         sched_error(a->s, a->peer, 9, job, MSG_QUERY, text, "");
         a->refused = true;
@@ -153,13 +157,30 @@ static bool rows_nodes(struct answer *a)
 
 static bool rows_status(struct answer *a)
 {
-    map_pack_begin(&a->rows, 5);
+    map_pack_begin(&a->rows, 6);
     map_pack_str(&a->rows, "version", span_str(TM_VERSION));
     map_pack_uint(&a->rows, "epoch", a->s->config.epoch.counter);
     map_pack_uint(&a->rows, "jobs", HASH_CNT(hh, a->s->jobs));
     map_pack_uint(&a->rows, "leases", HASH_COUNT(a->s->leases));
     map_pack_bool(&a->rows, "full", sched_low(a->s));
+    map_pack_uint(&a->rows, "denied", a->s->denied);
     a->n++;
+    return true;
+}
+
+static bool rows_keys(struct answer *a)
+{
+    struct key *k;
+
+    TAILQ_FOREACH (k, &a->s->key_list, key_node) {
+        if (k->number <= a->to->after)
+            continue;
+        if (is_full(a))
+            return false;
+        key_pack(a->s, &a->rows, k);
+        a->to->after = k->number;
+        a->n++;
+    }
     return true;
 }
 
@@ -167,11 +188,11 @@ static bool rows_status(struct answer *a)
 static const struct {
     const char *what;
     bool (*rows)(struct answer *a);
+    bool admin; /* for admins alone */
 } queries[] = {
-    { "jobs", rows_jobs },
-    { "job", rows_job },
-    { "nodes", rows_nodes },
-    { "status", rows_status },
+    { "jobs", rows_jobs, false },   { "job", rows_job, false },
+    { "nodes", rows_nodes, false }, { "status", rows_status, false },
+    { "keys", rows_keys, true },
 };
 
 /* Answers keep their place behind what is being saved (R1). On a full disk that may be
@@ -196,15 +217,19 @@ static void asker_free(struct peer *p, struct asker *q)
 /* One message. */
 static void answer(struct sched *s, struct peer *p, struct asker *q)
 {
-    struct answer a = { .s = s, .peer = p->id, .to = q };
+    struct answer a = { .s = s, .p = p, .peer = p->id, .to = q };
     bool last = true;
 
-    if (q->what < ARRAY_LEN(queries))
+    a.refused = q->what == ARRAY_LEN(queries) ||
+                (queries[q->what].admin && p->rights != ROLE_ADMIN);
+    if (!a.refused)
         last = queries[q->what].rows(&a);
+    else if (q->what < ARRAY_LEN(queries))
+        dispatch_deny(s, p, MSG_QUERY);
     else
         sched_error(s, p->id, 2, 0, MSG_QUERY, "unknown query",
-                    "jobs, job, nodes, status");
-    if (a.n || (q->what < ARRAY_LEN(queries) && !a.refused))
+                    "jobs, job, nodes, status, keys");
+    if (a.n || !a.refused)
         answer_send(&a, last);
     buf_fini(&a.rows);
     if (last)

@@ -38,6 +38,7 @@ static void gather_add(struct gather *g, struct chunk *c, uint32_t index, uint8_
 
 void record_count(struct job *j, const uint8_t *statuses, uint32_t n)
 {
+    j->owner->tasks -= n;
     for (uint32_t i = 0; i < n; i++) {
         switch (statuses[i]) {
         case TASK_OK:
@@ -98,6 +99,7 @@ static void gather_emit(struct sched *s, struct gather *g, struct job *j, uint32
             files_wait(s, b);
         } else {
             record_count(j, g->statuses, g->n);
+            job_stores(j, g->values.len);
             record_visible(j, seq, g->n);
         }
     }

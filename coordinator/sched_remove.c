@@ -77,7 +77,7 @@ static void job_remove(struct sched *s, struct job *j)
 void sched_remove(struct sched *s, struct peer *p, const struct msg *m)
 {
     uint64_t id = m->remove.job;
-    struct job *j = sched_job(s, id);
+    struct job *j = sched_job_of(s, p, id);
 
     if (!j) {
         sched_error(s, p->id, 9, id, MSG_REMOVE, "no such job", "tidemill job ls");

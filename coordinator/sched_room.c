@@ -13,12 +13,14 @@ void sched_set_backlog(struct sched *s, size_t bytes, bool full)
  * told how much may come; his chunk is said again. */
 bool room_for_chunk(struct sched *s, struct peer *p)
 {
-    if (!s->overfull)
+    if (!s->overfull && !quota_is_over(s, p))
         return true;
     struct msg_error *e = &sched_send_now(s, p->id, MSG_ERROR)->send.msg.error;
     *e = (struct msg_error){ .code = 1, .about = MSG_CHUNK };
     e->text = SPAN_LIT(WIRE_NO_SESSION);
-    e->hint = SPAN_LIT("too much waits for the coordinator's disk: say Hello again");
+    e->hint = s->overfull
+                  ? SPAN_LIT("too much waits for the coordinator's disk: say Hello again")
+                  : SPAN_LIT("too many tasks wait: say Hello again");
     sched_peer_leave(s, p);
     return false;
 }
@@ -65,17 +67,21 @@ void room_refuse(struct sched *s, peer_id peer, enum msg_type about)
 void job_client_is(struct sched *s, struct job *j, peer_id client)
 {
     s->submitters += (client != 0) - (j->client != 0);
+    j->owner->submitting += (client != 0) - (j->client != 0);
     j->client = client;
 }
 
 /* All submitters share what may wait for the store; each may send a chunk. */
 uint32_t job_credit(struct sched *s, struct job *j)
 {
-    uint32_t share = SUBMIT_BYTES / MAX(1u, s->submitters);
+    uint32_t share = SUBMIT_BYTES / MAX(1u, s->submitters), window = 0;
 
-    j->dry = s->pressure || sched_low(s);
+    if (!s->pressure && !sched_low(s))
+        window =
+            quota_window(s, j, MAX(WIRE_CHUNK_BYTES_MAX, MIN(share, CHUNK_CREDIT_BYTES)));
+    j->dry = window == 0;
     s->dry |= j->dry;
-    return j->dry ? 0 : MAX(WIRE_CHUNK_BYTES_MAX, MIN(share, CHUNK_CREDIT_BYTES));
+    return window;
 }
 
 void credit_again(struct sched *s)
@@ -86,6 +92,6 @@ void credit_again(struct sched *s)
         return;
     s->dry = false;
     TAILQ_FOREACH (j, &s->live, live_node)
-        if (j->dry && j->client)
+        if (j->dry && j->client && job_credit(s, j))
             job_accepted(s, j->client, j);
 }

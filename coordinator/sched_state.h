@@ -3,6 +3,7 @@
 #define COORDINATOR_SCHED_STATE_H
 
 #include "base/crypto.h"
+#include "base/keyfile.h"
 #include "base/queue.h"
 #include "coordinator/sched.h"
 #include "proto/pack.h"
@@ -77,10 +78,25 @@ struct chunk_info {
     struct chunk *open; /* NULL = on disk only */
 };
 
+/* Whose jobs are whose. */
 struct owner {
     char *name;
-    uint32_t refs;
-    uint64_t leased; /* tasks out */
+    uint32_t refs;       /* jobs, and peers that have said Hello */
+    uint32_t jobs;       /* that are kept */
+    uint32_t submitting; /* those of them with a client */
+    uint64_t leased;     /* tasks out */
+    uint64_t tasks;      /* accepted, without a visible record */
+    uint64_t bytes;      /* of inputs and visible values */
+    UT_hash_handle hh;
+};
+
+/* A public key that is known. */
+struct key {
+    struct key_row row; /* spans point into the blobs below */
+    struct blob *name, *owner;
+    uint64_t number; /* growing, in the order they came */
+    char user[KEY_TEXT];
+    TAILQ_ENTRY(key) key_node;
     UT_hash_handle hh;
 };
 
@@ -118,6 +134,7 @@ struct job {
     enum job_state cancel_state; /* what it ends as */
     peer_id client;              /* who submits; 0 = gone; see job_client_is */
     bool dry;                    /* its client was told a credit of 0 */
+    bool over;                   /* for its owner has as many tasks as he may have */
     int64_t client_gone_ns, unplaceable_ns;
     TAILQ_HEAD(chunk_queue, chunk) ready;
     LIST_HEAD(, follower) followers;
@@ -185,8 +202,12 @@ struct asker {
 
 struct peer {
     peer_id id;
-    enum peer_role role;
-    uint8_t nonce[16]; /* of its process */
+    enum peer_role role; /* CLIENT or WORKER: what it is in Hello */
+    enum peer_role
+        rights;          /* what it may say: its key's role; on this host ADMIN, WORKER */
+    struct key *key;     /* NULL = on this host */
+    struct owner *owner; /* of the jobs it submits, and those it may see */
+    uint8_t nonce[16];   /* of its process */
     char *name;
     int64_t heard_ns;
     size_t queued;    /* bytes that wait for it at its link */
@@ -208,7 +229,8 @@ struct pending {
     char *node;
     int64_t since_ns;
     bool committed;
-    bool telling; /* its node may have forgotten it, and is to be told to publish it */
+    bool telling;   /* its node may have forgotten it, and is to be told to publish it */
+    uint64_t bytes; /* of its values */
     TAILQ_ENTRY(pending) node_entry;
 };
 
@@ -246,6 +268,10 @@ struct sched {
     TAILQ_HEAD(, job) live;  /* those that have not ended */
     TAILQ_HEAD(, job) ready; /* with something to lease */
     struct owner *owners;
+    struct key *keys; /* by their text */
+    TAILQ_HEAD(key_list, key) key_list;
+    const struct sched_server *server; /* NULL = only links of this host */
+    uint64_t denied;                   /* messages */
     struct lease *leases;
     struct follower *followers;
     TAILQ_HEAD(pending_list, pending) pending;
@@ -255,7 +281,7 @@ struct sched {
     struct tomb *tombs;
     size_t tombs_n, tombs_cap;           /* cap: a power of two */
     int64_t run_loaded_ns, run_saved_ns; /* running time of coordinators (R16) */
-    uint64_t next_job, next_lease, next_row, next_follow, next_node, session;
+    uint64_t next_job, next_lease, next_row, next_follow, next_node, next_key, session;
     uint64_t turn, turn_on_disk; /* of groups */
     size_t open_bytes;
     uint32_t reading; /* chunks on their way from the disk */
@@ -284,6 +310,9 @@ struct fx *sched_send(struct sched *s, peer_id peer, enum msg_type type);
 struct fx *sched_send_now(struct sched *s, peer_id peer, enum msg_type type);
 void sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
                  enum msg_type about, const char *text, const char *hint);
+/* Error 5: not for this peer. Counted. */
+void sched_denied(struct sched *s, peer_id peer, uint64_t job, enum msg_type about,
+                  const char *text, const char *hint);
 /* To an order with an id that is not 0: it was carried out. */
 void sched_answer(struct sched *s, peer_id peer, uint32_t id);
 struct job *sched_job(struct sched *s, uint64_t id);
@@ -413,6 +442,35 @@ void room_refuse(struct sched *s, peer_id peer, enum msg_type about);
 void job_client_is(struct sched *s, struct job *j, peer_id client);
 uint32_t job_credit(struct sched *s, struct job *j); /* to be told its client now */
 void credit_again(struct sched *s); /* to those who were told 0, when there is some */
+
+/* sched_owner.c */
+struct owner *owner_get(struct sched *s, struct span name);
+void owner_put(struct sched *s, struct owner *o); /* takes NULL */
+/* The job, if the peer may see it: others' jobs do not exist for it. */
+bool owner_sees(const struct peer *p, const struct job *j);
+struct job *sched_job_of(struct sched *s, const struct peer *p, uint64_t id);
+void job_stores(struct job *j, uint64_t bytes); /* so many more */
+/* Refused, and told so, what its owner may not have any more. */
+bool quota_refuses_job(struct sched *s, const struct peer *p, const struct msg_submit *m);
+bool quota_refuses_chunk(struct sched *s, const struct peer *p, const struct job *j,
+                         const struct msg *m);
+/* No chunk is taken now, whatever was told before. */
+bool quota_is_over(const struct sched *s, const struct peer *p);
+/* How much of `window` bytes its client may be told; 0: nothing until tasks are done. */
+uint32_t quota_window(struct sched *s, struct job *j, uint32_t window);
+
+/* sched_keys.c */
+struct key *key_of(struct sched *s, struct span user);
+/* NULL, or what is wrong with it now. */
+const char *key_wrong(const struct sched *s, const struct key *k);
+void key_error(struct sched *s, peer_id peer, const struct key *k); /* tells what */
+void key_refuse(struct sched *s, struct peer *p); /* so, and ends its session */
+struct span key_owner(const struct key *k);       /* of the jobs it submits */
+const char *role_name(enum peer_role role);
+void keys_free(struct sched *s);
+void key_pack(struct sched *s, struct buf *out, const struct key *k); /* a row */
+void sched_key(struct sched *s, struct peer *p, const struct msg *m);
+void sched_enrol(struct sched *s, struct peer *p, const struct msg *m);
 
 /* sched_remove.c */
 void sched_remove(struct sched *s, struct peer *p, const struct msg *m);

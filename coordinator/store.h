@@ -33,6 +33,7 @@ struct store_load_events {
     void (*removed)(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES]);
     void (*run)(void *arg, int64_t ns);        /* the last FX_RUN */
     void (*node)(void *arg, struct span name); /* it was there at the end */
+    void (*key)(void *arg, const struct key_row *row);
 };
 /* *ret_next_row: above every batch row there is. */
 int store_load(struct store *s, const struct store_load_events *ev, void *arg,

@@ -17,6 +17,7 @@ struct check {
     struct job_row job;             /* the one that is being checked */
     uint64_t first, cursor;         /* of its next chunk, of its next visible record */
     uint64_t by[TASK_STATUS_COUNT]; /* its visible records */
+    uint64_t bytes;                 /* of its inputs and their values */
     /* The chunk whose batches are being read: one bit a task that has a record. */
     uint32_t seq, n;
     uint64_t chunk_first;
@@ -79,6 +80,8 @@ static void check_tasks(struct check *c, const struct batch_row *b)
             c->by[b->statuses->data[i]]++;
     }
     c->totals->records += b->n;
+    if (!b->pending)
+        c->bytes += b->values->len;
 }
 
 static void check_batch(struct check *c, sqlite3_stmt *st)
@@ -156,6 +159,7 @@ static void check_chunk(struct check *c, sqlite3_stmt *st)
     c->n = n;
     c->first = c->chunk_first + n;
     c->seq = seq + 1;
+    c->bytes += body.len;
     c->totals->chunks++;
     c->totals->tasks += n;
     memset(c->seen, 0, sizeof(c->seen));
@@ -190,6 +194,9 @@ static void check_counts(struct check *c)
         c->by[TASK_FAILED] + c->by[TASK_RETRYABLE] != j->failed ||
         c->by[TASK_POISON] != j->poison || c->by[TASK_CANCELLED] != j->cancelled)
         found(c, "its counts do not fit its records");
+    if (c->bytes != j->bytes)
+        found(c, "%llu bytes are stored, %llu are counted", (unsigned long long)c->bytes,
+              (unsigned long long)j->bytes);
     if (ended && c->cursor != j->tasks)
         found(c, "it has ended with %llu records for %llu tasks",
               (unsigned long long)c->cursor, (unsigned long long)j->tasks);
@@ -206,7 +213,7 @@ static void check_job(struct check *c, sqlite3_stmt *st)
         found(c, "its description is not what was submitted");
     if (spec_unpack(c->job.spec, &spec, &err) < 0)
         found(c, "its description cannot be read: %s", err.text);
-    c->first = c->cursor = 0;
+    c->first = c->cursor = c->bytes = 0;
     c->seq = 0;
     memset(c->by, 0, sizeof(c->by));
     each(c, "chunks",
@@ -244,6 +251,15 @@ static void check_removed(struct check *c, sqlite3_stmt *st)
           (unsigned long long)column_u64(st, 0));
 }
 
+static void check_key(struct check *c, sqlite3_stmt *st)
+{
+    struct key_row row;
+
+    if (!key_row_take(st, &row))
+        found(c, "key %.*s: it is not what was written", (int)row.name.len,
+              (const char *)row.name.data);
+}
+
 static void check_meta(struct check *c, sqlite3_stmt *st)
 {
     if (sqlite3_column_int64(st, 0) != 1)
@@ -256,6 +272,8 @@ static void check_all(struct check *c)
     each(c, "the epoch", "SELECT count(*) = 2 AND min(v >= 0) FROM meta", 0, 0,
          check_meta);
     each(c, "jobs", "SELECT " JOB_COLUMNS " FROM job ORDER BY id", 0, 0, check_job);
+    each(c, "keys", "SELECT " KEY_COLUMNS " FROM key WHERE ?1 = 0 AND ?2 = 0", 0, 0,
+         check_key);
     each(c, "removed jobs",
          "SELECT id, length(key) FROM removed WHERE length(key) != 16 OR id IN"
          " (SELECT id FROM job)",

@@ -35,6 +35,20 @@ void digest_job(const struct job_row *j, uint8_t out[WIRE_DIGEST_BYTES])
     digest(numbers, ARRAY_LEN(numbers), bytes, ARRAY_LEN(bytes), out);
 }
 
+void digest_key(const struct key_row *k, uint8_t out[WIRE_DIGEST_BYTES])
+{
+    const uint64_t numbers[] = { k->role,
+                                 k->grants,
+                                 k->uses,
+                                 (uint64_t)k->created_wall_ns,
+                                 (uint64_t)k->not_after_wall_ns,
+                                 (uint64_t)k->revoked_wall_ns };
+    const struct span bytes[] = { span_of(k->public_key, sizeof(k->public_key)), k->name,
+                                  k->owner,
+                                  span_of(k->invited_by, sizeof(k->invited_by)) };
+    digest(numbers, ARRAY_LEN(numbers), bytes, ARRAY_LEN(bytes), out);
+}
+
 /* As the client made it (R3). */
 void digest_chunk(struct span lens, struct span body, uint8_t out[WIRE_DIGEST_BYTES])
 {

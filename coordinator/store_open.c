@@ -9,11 +9,15 @@ static const char schema[] =
     "CREATE TABLE job(id INTEGER PRIMARY KEY, key BLOB UNIQUE, spec BLOB, name BLOB,"
     " owner BLOB, priority INT, retries INT, task_timeout INT, deadline INT,"
     " detached INT, created INT, ended INT, state INT, chunks INT, tasks INT, ok INT,"
-    " failed INT, poison INT, cancelled INT, digest BLOB, ended_run INT, paused INT);"
+    " failed INT, poison INT, cancelled INT, digest BLOB, ended_run INT, paused INT,"
+    " bytes INT);"
     /* Keys of removed jobs; rows: chunks and batches of it may be left. */
     "CREATE TABLE removed(id INTEGER PRIMARY KEY, key BLOB, rows INT);"
     "CREATE INDEX removed_rows ON removed(id) WHERE rows = 1;"
     "CREATE TABLE node(node BLOB PRIMARY KEY) WITHOUT ROWID;"
+    "CREATE TABLE key(public_key BLOB PRIMARY KEY, name BLOB, owner BLOB, role INT,"
+    " grants INT, uses INT, created INT, not_after INT, revoked INT, invited_by BLOB,"
+    " digest BLOB) WITHOUT ROWID;"
     /* id: job << 32 | seq */
     "CREATE TABLE chunk(id INTEGER PRIMARY KEY, first INT, n INT, digest BLOB,"
     " lens BLOB, body BLOB);"
@@ -212,6 +216,7 @@ void job_row_take(sqlite3_stmt *st, struct job_row *r)
         .cancelled = column_u64(st, 18),
         .ended_run_ns = sqlite3_column_int64(st, 20),
         .paused = sqlite3_column_int(st, 21),
+        .bytes = column_u64(st, 22),
     };
     struct span key = column_span(st, 1);
     if (key.len == sizeof(r->key))
@@ -320,7 +325,8 @@ static int load_pending(struct loading *l, sqlite3_stmt *st, struct err *err)
                            .epoch = column_u64(st, 3),
                            .lease = column_u64(st, 4),
                            .n = (uint32_t)column_u64(st, 5),
-                           .node = column_span(st, 7) };
+                           .node = column_span(st, 7),
+                           .bytes = column_u64(st, 8) };
     struct span tasks = column_span(st, 6);
     const struct known *k = known_at(l, r.job);
 
@@ -358,6 +364,19 @@ static int load_node(struct loading *l, sqlite3_stmt *st, struct err *err)
     return 0;
 }
 
+static int load_key(struct loading *l, sqlite3_stmt *st, struct err *err)
+{
+    struct key_row r;
+
+    if (!key_row_take(st, &r)) {
+        err_set(err, 1, "state directory: the key %.*s is not what was written",
+                (int)r.name.len, (const char *)r.name.data);
+        return err_hint(err, "restore the directory from a copy");
+    }
+    l->ev->key(l->arg, &r);
+    return 0;
+}
+
 static int check_known(const struct loading *l, struct err *err)
 {
     for (size_t i = 0; i < l->n; i++) {
@@ -385,12 +404,13 @@ static int load_all(struct sql *q, struct loading *l, struct err *err)
         { "SELECT job, sum(n) FROM batch WHERE cursor IS NOT NULL GROUP BY job"
           " ORDER BY job",
           load_shown },
-        { "SELECT row, job, chunk, epoch, lease, n, tasks, node FROM batch"
+        { "SELECT row, job, chunk, epoch, lease, n, tasks, node, length(vals) FROM batch"
           " WHERE cursor IS NULL ORDER BY job, row",
           load_pending },
         { "SELECT id, key FROM removed ORDER BY id", load_removed },
         { "SELECT v FROM meta WHERE k = 'run'", load_run },
         { "SELECT node FROM node ORDER BY node", load_node },
+        { "SELECT " KEY_COLUMNS " FROM key ORDER BY created, public_key", load_key },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(parts); i++) {

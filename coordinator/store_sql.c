@@ -14,17 +14,18 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_JOB] = "INSERT INTO job(" JOB_COLUMNS ")"
-               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0,0)",
+               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0,0,0)",
     [ST_CHUNK] = "INSERT INTO chunk(id, first, n, digest, lens, body)"
                  " VALUES(?,?,?,?,?,?)",
-    [ST_GROW] = "UPDATE job SET chunks = chunks + 1, tasks = tasks + ? WHERE id = ?",
+    [ST_GROW] = "UPDATE job SET chunks = chunks + 1, tasks = tasks + ?,"
+                " bytes = bytes + ? WHERE id = ?",
     [ST_STATE] = "UPDATE job SET state = ?, ended = ?, ended_run = ? WHERE id = ?",
     [ST_BATCH] =
         "INSERT INTO batch(row, job, chunk, cursor, epoch, lease, n, head, digest, node,"
         " tasks, statuses, attempts, lens, vals) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_COUNT_UP] =
         "UPDATE job SET ok = ok + ?, failed = failed + ?, poison = poison + ?,"
-        " cancelled = cancelled + ? WHERE id = ?",
+        " cancelled = cancelled + ?, bytes = bytes + ? WHERE id = ?",
     [ST_SHOW] = "UPDATE batch SET cursor = ? WHERE row = ?",
     [ST_SHOW_VALUES] =
         "UPDATE batch SET cursor = ?1, statuses = ?3, lens = ?4, vals = ?5,"
@@ -41,6 +42,8 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_PAUSE] = "UPDATE job SET paused = ? WHERE id = ?",
     [ST_NODE] = "INSERT OR IGNORE INTO node VALUES(?)",
     [ST_NODE_GONE] = "DELETE FROM node WHERE node = ?",
+    [ST_KEY] = "INSERT OR REPLACE INTO key(" KEY_COLUMNS ")"
+               " VALUES(?,?,?,?,?,?,?,?,?,?,?)",
     [ST_READ_CHUNK] = "SELECT first, n, digest, lens, body FROM chunk WHERE id = ?",
     [ST_READ_RECORDED] = "SELECT tasks FROM batch WHERE job = ? AND chunk = ?",
     [ST_READ_FROM] = "SELECT " BATCH_COLUMNS " FROM batch WHERE job = ?1 AND cursor >="
@@ -189,7 +192,7 @@ static int save_chunk(struct sql *q, const struct fx *fx)
     rc = sql_run(st);
     if (rc != SQLITE_DONE)
         return rc;
-    return sql_run(BOUND(q, ST_GROW, c->n, (int64_t)c->job));
+    return sql_run(BOUND(q, ST_GROW, c->n, (int64_t)c->body->len, (int64_t)c->job));
 }
 
 static int save_state(struct sql *q, const struct fx *fx)
@@ -198,7 +201,8 @@ static int save_state(struct sql *q, const struct fx *fx)
                          fx->state.ended_run_ns, (int64_t)fx->state.job));
 }
 
-static int count_up(struct sql *q, uint64_t job, const struct blob *statuses, uint32_t n)
+static int count_up(struct sql *q, uint64_t job, const struct blob *statuses, uint32_t n,
+                    uint64_t bytes)
 {
     int64_t by[TASK_STATUS_COUNT] = { 0 };
 
@@ -206,7 +210,7 @@ static int count_up(struct sql *q, uint64_t job, const struct blob *statuses, ui
         by[statuses->data[i]]++;
     return sql_run(BOUND(q, ST_COUNT_UP, by[TASK_OK],
                          by[TASK_FAILED] + by[TASK_RETRYABLE], by[TASK_POISON],
-                         by[TASK_CANCELLED], (int64_t)job));
+                         by[TASK_CANCELLED], (int64_t)bytes, (int64_t)job));
 }
 
 static int save_batch(struct sql *q, const struct fx *fx)
@@ -234,7 +238,7 @@ static int save_batch(struct sql *q, const struct fx *fx)
     rc = sql_run(st);
     if (rc != SQLITE_DONE || b->pending)
         return rc;
-    return count_up(q, b->job, b->statuses, b->n);
+    return count_up(q, b->job, b->statuses, b->n, b->values->len);
 }
 
 static int save_show(struct sql *q, const struct fx *fx)
@@ -257,7 +261,7 @@ static int save_show(struct sql *q, const struct fx *fx)
     }
     if (rc != SQLITE_DONE)
         return rc;
-    return count_up(q, fx->show.job, fx->show.statuses, fx->show.n);
+    return count_up(q, fx->show.job, fx->show.statuses, fx->show.n, fx->show.bytes);
 }
 
 /* Its rows go later, in slices (R7): store_trim.c. */
@@ -297,6 +301,7 @@ enum sql_result sql_save(struct sql *q, const struct fx *fx, struct err *err)
         [FX_JOB] = save_job,     [FX_CHUNK] = save_chunk, [FX_STATE] = save_state,
         [FX_BATCH] = save_batch, [FX_SHOW] = save_show,   [FX_REMOVE] = save_remove,
         [FX_RUN] = save_run,     [FX_PAUSE] = save_pause, [FX_NODE] = save_node,
+        [FX_KEY] = save_key,
     };
 
     return sql_result_of(q, save[fx->type](q, fx), err, "save");

@@ -8,7 +8,7 @@
 #include "coordinator/store_state.h"
 
 /* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). */
-enum { SCHEMA_VERSION = 4, PAGE_BYTES = 16 * KIB, LOG_MAX_BYTES = 12 * MIB };
+enum { SCHEMA_VERSION = 5, PAGE_BYTES = 16 * KIB, LOG_MAX_BYTES = 12 * MIB };
 
 /* A chunk's id is job and seq in one, so that it needs no index beside its table, which
  * would be one more page of every commit. Jobs are numbered below 2^31. */
@@ -42,6 +42,7 @@ enum stmt {
     ST_PAUSE,
     ST_NODE,
     ST_NODE_GONE,
+    ST_KEY,
     ST_READ_CHUNK,
     ST_READ_RECORDED,
     ST_READ_FROM,
@@ -87,6 +88,7 @@ enum sql_result sql_result_of(struct sql *q, int rc, struct err *err, const char
  * two: the head never changes, the rest does when its files are published. */
 void digest_job(const struct job_row *j, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_chunk(struct span lens, struct span body, uint8_t out[WIRE_DIGEST_BYTES]);
+void digest_key(const struct key_row *k, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_batch_head(const struct batch_row *b, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_batch_rest(struct span statuses, struct span lens, struct span values,
                        uint8_t out[WIRE_DIGEST_BYTES]);
@@ -95,10 +97,19 @@ void digest_batch_rest(struct span statuses, struct span lens, struct span value
 #define JOB_COLUMNS                                                                      \
     "id, key, spec, name, owner, priority, retries, task_timeout, deadline, detached,"   \
     " created, ended, state, chunks, tasks, ok, failed, poison, cancelled, digest,"      \
-    " ended_run, paused"
+    " ended_run, paused, bytes"
 void job_row_take(sqlite3_stmt *st, struct job_row *ret); /* spans: as column_span */
 /* The row's digest fits what stands in it. */
 bool job_row_whole(sqlite3_stmt *st, const struct job_row *row);
+
+/* store_key.c: rows of the key table, KEY_COLUMNS of it */
+#define KEY_COLUMNS                                                                      \
+    "public_key, name, owner, role, grants, uses, created, not_after, revoked,"          \
+    " invited_by, digest"
+/* False: it is not what was written. Spans: as column_span. */
+bool key_row_take(sqlite3_stmt *st, struct key_row *ret);
+int save_key(struct sql *q, const struct fx *fx);
+
 /* Opens without changing anything. */
 int sql_open_readonly(const char *dir, struct sql **ret, struct err *err);
 

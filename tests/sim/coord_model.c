@@ -77,7 +77,7 @@ void coord_message(struct world *w, peer_id peer, const struct msg *m)
     NOTE(w, msg_type_name(m->type), HOST_COORD, peer, net_about(m));
     turn_begin(w);
     flow_said(w, peer, m);
-    sched_message(w->coord->sched, peer, m);
+    sched_message(w->coord->sched, peer, SPAN_NONE, m);
 }
 
 struct gone {

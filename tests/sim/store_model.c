@@ -108,10 +108,13 @@ static void save_chunk(struct world *w, struct stored_job *j, const struct chunk
     j->n_chunks++;
     j->row.chunks++;
     j->row.tasks += row->n;
+    j->row.bytes += row->body->len;
 }
 
-static void count_up(struct stored_job *j, const struct blob *statuses, uint32_t n)
+static void count_up(struct stored_job *j, const struct blob *statuses, uint32_t n,
+                     uint64_t bytes)
 {
+    j->row.bytes += bytes;
     for (uint32_t i = 0; i < n; i++)
         switch (statuses->data[i]) {
         case TASK_OK:
@@ -144,7 +147,7 @@ static void save_batch(struct stored_job *j, const struct batch_row *row)
              (const char *)row->node.data);
     b->row.node = SPAN_NONE; /* b moves */
     if (!row->pending)
-        count_up(j, row->statuses, row->n);
+        count_up(j, row->statuses, row->n, row->values->len);
 }
 
 static void save_show(struct world *w, struct stored_job *j, const struct fx *fx)
@@ -169,7 +172,9 @@ static void save_show(struct world *w, struct stored_job *j, const struct fx *fx
         b->row.values = blob_ref(fx->show.values);
         b->unpublished = true;
     }
-    count_up(j, fx->show.statuses, fx->show.n);
+    if (fx->show.bytes != b->row.values->len)
+        broken(w, "store: the size of shown values is wrong");
+    count_up(j, fx->show.statuses, fx->show.n, fx->show.bytes);
 }
 
 static void job_free(struct stored_job *j);

@@ -24,13 +24,16 @@ struct rig {
     size_t backlog;
     bool full;
     bool light; /* its job 1 is */
+    int64_t wall_ns;
+    const char *user; /* the key that messages come with; NULL = none */
+    struct sched_quota quota;
 };
 
 static inline struct fx_group *begin(struct rig *r)
 {
     struct fx_group *g = fx_group_new();
 
-    sched_turn_begin(r->sched, r->now_ns += NS_PER_MS, 0, g);
+    sched_turn_begin(r->sched, r->now_ns += NS_PER_MS, r->wall_ns, g);
     sched_set_backlog(r->sched, r->backlog, r->full);
     sched_set_room(r->sched, r->free_bytes ? r->free_bytes : UINT64_MAX);
     return g;
@@ -50,7 +53,7 @@ static inline struct fx_group *say(struct rig *r, peer_id peer, const struct msg
 {
     struct fx_group *g = begin(r);
 
-    sched_message(r->sched, peer, m);
+    sched_message(r->sched, peer, span_str(r->user ? r->user : ""), m);
     sched_turn_end(r->sched);
     return g;
 }
@@ -147,7 +150,8 @@ static inline void rig_init(struct rig *r)
     struct sched_config config = { .epoch = { 1, { 1 } },
                                    .keep_ns = r->keep_ns,
                                    .reserve_bytes = r->reserve_bytes,
-                                   .open_bytes = r->open_bytes };
+                                   .open_bytes = r->open_bytes,
+                                   .quota = r->quota };
 
     crypto_init();
     r->sched = sched_new(&config);

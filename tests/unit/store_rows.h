@@ -24,7 +24,10 @@ struct fixture {
     unsigned n_back;
     struct err failed;
     uint64_t next_row;
-    unsigned jobs, chunks, recorded, pending, removed;
+    unsigned jobs, chunks, recorded, pending, removed, keys;
+    uint64_t job_bytes;
+    struct key_row key_row; /* the last one; its spans are gone */
+    char key_name[32];
     int64_t run_ns;
 };
 
@@ -49,6 +52,7 @@ static const struct store_events events = { committed, failed, full };
 static inline void on_job(void *arg, const struct job_row *row)
 {
     ((struct fixture *)arg)->jobs++;
+    ((struct fixture *)arg)->job_bytes = row->bytes;
     assert_true(span_eq(row->name, SPAN_LIT("name")));
 }
 static inline void on_chunk(void *arg, const struct chunk_row *row, uint32_t recorded)
@@ -74,8 +78,17 @@ static inline void on_node(void *arg, struct span name)
 {
     (void)arg, (void)name;
 }
-static const struct store_load_events loads = { on_job,     on_chunk, on_pending,
-                                                on_removed, on_run,   on_node };
+static inline void on_key(void *arg, const struct key_row *row)
+{
+    struct fixture *f = arg;
+
+    f->keys++;
+    f->key_row = *row;
+    snprintf(f->key_name, sizeof(f->key_name), "%.*s", (int)row->name.len,
+             (const char *)row->name.data);
+}
+static const struct store_load_events loads = { on_job, on_chunk, on_pending, on_removed,
+                                                on_run, on_node,  on_key };
 
 static inline void open_store(struct fixture *f)
 {

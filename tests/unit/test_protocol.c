@@ -144,7 +144,7 @@ static void turn(struct exchange *x, peer_id peer, const struct msg *m)
         wire_encode(m, &envelope);
         assert_int_equal(wire_decode(buf_span(&envelope), m->body, &arena, &got, NULL),
                          0);
-        sched_message(x->sched, peer, &got);
+        sched_message(x->sched, peer, SPAN_NONE, &got);
     }
     sched_turn_end(x->sched);
     expect_sent(x, g, FX_SEND_NOW);

@@ -13,8 +13,8 @@ static const struct msg *wait_for(struct rig *r, int seconds, peer_id peer,
     for (int i = 0; i < seconds; i++) {
         r->now_ns += NS_PER_S;
         *ret = begin(r);
-        sched_message(r->sched, OTHER, &idle);
-        sched_message(r->sched, WORKER, &m);
+        sched_message(r->sched, OTHER, SPAN_NONE, &idle);
+        sched_message(r->sched, WORKER, SPAN_NONE, &m);
         sched_turn_end(r->sched);
         if (sent_to(*ret, peer, type))
             return sent_to(*ret, peer, type);
@@ -86,8 +86,8 @@ static struct fx_group *second(struct rig *r)
 
     r->now_ns += NS_PER_S - NS_PER_MS; /* begin() adds it */
     struct fx_group *g = begin(r);
-    sched_message(r->sched, CLIENT, &idle);
-    sched_message(r->sched, WORKER, &idle);
+    sched_message(r->sched, CLIENT, SPAN_NONE, &idle);
+    sched_message(r->sched, WORKER, SPAN_NONE, &idle);
     sched_turn_end(r->sched);
     return g;
 }
