@@ -261,6 +261,12 @@ int keyfile_write(const char *path, const struct keypair *key, struct err *err)
     return sync_directory(dir, err);
 }
 
+int keyfile_sync(const char *path, struct err *err)
+{
+    AUTO_FREE char *dir = keyfile_directory(path);
+    return sync_directory(dir, err);
+}
+
 char *keyfile_default(const char *name)
 {
     const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");

@@ -28,6 +28,8 @@ int keyfile_write(const char *path, const struct keypair *key, struct err *err);
 /* err code 5 when there is none, when it is another user's, or when others may read it:
  * that is looked at each time. Caller keypair_frees *ret. */
 int keyfile_read(const char *path, struct keypair **ret, struct err *err);
+/* Its name, after a rename, is on disk when this returns. */
+int keyfile_sync(const char *path, struct err *err);
 bool keyfile_there(const char *path);
 /* What such a file says. */
 int keyfile_parse(struct span text, struct keypair **ret, struct err *err);

@@ -219,3 +219,11 @@ int pins_add(const char *path, const char *endpoint, const uint8_t key[KEY_BYTES
 {
     return locked(path, endpoint, (const uint8_t(*)[KEY_BYTES])key, 1, true, err);
 }
+
+char *pins_beside(const char *key_path)
+{
+    const char *slash = strrchr(key_path, '/');
+    int dir = slash ? (int)(slash - key_path) + 1 : 0;
+
+    return xasprintf("%.*sknown_keys", dir, key_path);
+}

@@ -24,6 +24,8 @@ int pins_set(const char *path, const char *endpoint, const uint8_t (*keys)[KEY_B
 /* One more, unless it is there. */
 int pins_add(const char *path, const char *endpoint, const uint8_t key[KEY_BYTES],
              struct err *err);
+/* known_keys in the directory of a key file. Caller frees. */
+char *pins_beside(const char *key_path);
 /* What a file says of an endpoint; *ret_n at most PINS_MAX. Lines that are malformed, or
  * too many, are an err that names the first of them. */
 int pins_parse(struct span text, const char *endpoint, struct pin ret[PINS_MAX],

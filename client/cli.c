@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/keyfile.h"
 #include "base/nearest.h"
 #include "client/json.h"
 #include "client/sub.h"
@@ -14,6 +15,11 @@
 const struct opt cli_common[] = {
     { "coordinator", 0, OPT_STR, OFF(coordinator), "ENDPOINT", NULL, 0, 0, NULL,
       "the cluster to use; without one, a private one for this command" },
+    { "key", 0, OPT_STR, OFF(key), "FILE", NULL, 0, 0, NULL,
+      "your key for a cluster on other hosts; client.key beside tidemill.conf by "
+      "default" },
+    { "known-keys", 0, OPT_STR, OFF(known_keys), "FILE", NULL, 0, 0, NULL,
+      "the coordinators' keys; known_keys beside your key by default" },
     { "detach", 'd', OPT_FLAG, OFF(detach), NULL, NULL, 0, 0, NULL,
       "submit everything, print the job's id, leave" },
     { "state", 0, OPT_STR, OFF(state), "DIR", NULL, 0, 0, NULL,
@@ -79,9 +85,8 @@ int cli_parse_subs(const struct command *cmd, const struct sub *subs,
                    const char ***ret_args, size_t *ret_n, int *ret_code)
 {
     const struct opt *const tables[] = { cli_common, own, NULL };
-    AUTO_FREE char *home_conf = xasprintf("%s/.config/tidemill/tidemill.conf",
-                                          getenv("HOME") ? getenv("HOME") : "");
-    const char *const files[] = { "tidemill.conf", home_conf,
+    AUTO_FREE char *users = keyfile_default("tidemill.conf");
+    const char *const files[] = { "tidemill.conf", users ? users : "tidemill.conf",
                                   "/etc/tidemill/tidemill.conf", NULL };
     const struct opt_sources sources = { "TIDEMILL", files };
     struct err err = { 0 };
@@ -225,6 +230,8 @@ int cli_open(struct tm_open_options *opts, struct opened *ret, struct tm_error *
         return -1;
     opts->coordinator = ret->endpoint;
     opts->state_dir = now.state;
+    opts->key_file = now.key;
+    opts->known_keys = now.known_keys;
     opts->procs = (uint32_t)now.procs;
     if (ret->endpoint && now.state) {
         snprintf(err->text, sizeof(err->text),
@@ -240,6 +247,8 @@ int cli_open(struct tm_open_options *opts, struct opened *ret, struct tm_error *
         err->code = EXIT_USAGE;
         return -1;
     }
+    if (ret->endpoint && strncmp(ret->endpoint, "tcp:", 4) == 0)
+        crypto_no_core(); /* a key may be read */
     if (tm_open(opts, &ret->tm, err) == 0)
         return 0;
     if (ret->endpoint) {

@@ -20,7 +20,7 @@ enum {
 };
 
 struct common {
-    const char *coordinator, *state, *progress, *name, *color;
+    const char *coordinator, *key, *known_keys, *state, *progress, *name, *color;
     bool detach, json, quiet, verbose, help, dry_run, no_input;
     int64_t procs, priority, retries, task_timeout_ns, deadline_ns;
 };

@@ -1,105 +1,35 @@
-/* tidemill key: age identities. A file is made once, for its owner alone, and never
- * overwritten. */
-#include <errno.h>
-#include <fcntl.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "base/agekey.h"
-#include "base/crypto.h"
+/* tidemill key: age identities, and the keys of links. What is of this host's files alone
+ * needs no cluster. */
 #include "client/cmd.h"
+#include "client/keys.h"
+#include "client/sub.h"
 
-enum { IDENTITY_FILE_MAX = MIB };
+static const struct sub subs[] = {
+    { "identity", "FILE", "make an age identity, print whom to encrypt to", NULL, 1, 1,
+      key_identity, sub_alone },
+    { "recipient", "FILE", "print an age identity's recipient", NULL, 1, 1, key_recipient,
+      sub_alone },
+    { "gen", "NAME", "make a key for links (--role), print its public key",
+      "|role|output|", 1, 1, key_gen, sub_alone },
+    { "trust", "ENDPOINT KEY",
+      "the coordinator there has this key: known_keys says so from now on", NULL, 2, 2,
+      key_trust, sub_alone },
+    { "join", "INVITE|@FILE", "make a key and enrol it by an invitation", NULL, 1, 1,
+      key_join, sub_alone },
+    { NULL, NULL, NULL, NULL, 0, 0, NULL, NULL },
+};
 
-static int write_identity(const char *path, const uint8_t secret[AGEKEY_BYTES],
-                          const char *recipient, struct err *err)
-{
-    char identity[AGEKEY_TEXT], when[64];
-    time_t now = time(NULL);
-    bool to_stdout = strcmp(path, "-") == 0;
-    int fd = to_stdout ? STDOUT_FILENO
-                       : open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    int rc = 0;
-
-    if (fd < 0 && errno == EEXIST) {
-        err_set(err, EXIT_ERROR, "%s exists and is not overwritten", path);
-        return err_hint(err, "name another file; a lost identity is lost data");
-    }
-    if (fd < 0)
-        return err_sys(err, EXIT_ERROR, "%s", path);
-    strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%SZ", gmtime(&now));
-    agekey_identity_text(secret, identity);
-    if (dprintf(fd, "# created: %s\n# public key: %s\n%s\n", when, recipient, identity) <
-            0 ||
-        (!to_stdout && (fsync(fd) < 0 || close(fd) < 0)))
-        rc = err_sys(err, EXIT_ERROR, "%s", path);
-    crypto_zero(identity, sizeof(identity));
-    return rc;
-}
-
-static int make(const char *path)
-{
-    uint8_t secret[AGEKEY_BYTES], public_key[AGEKEY_BYTES];
-    char recipient[AGEKEY_TEXT];
-    struct err err = { 0 };
-    int rc;
-
-    agekey_identity_new(secret);
-    agekey_public(secret, public_key);
-    agekey_recipient_text(public_key, recipient);
-    rc = write_identity(path, secret, recipient, &err);
-    crypto_zero(secret, sizeof(secret));
-    if (rc < 0)
-        return cli_error(&err);
-    if (strcmp(path, "-") != 0)
-        puts(recipient);
-    return EXIT_OK;
-}
-
-static int print_recipient(void *arg, const uint8_t secret[AGEKEY_BYTES])
-{
-    uint8_t public_key[AGEKEY_BYTES];
-    char text[AGEKEY_TEXT];
-
-    (void)arg;
-    agekey_public(secret, public_key);
-    agekey_recipient_text(public_key, text);
-    puts(text);
-    return 0;
-}
-
-static int recipient(const char *path)
-{
-    AUTO_BUF text = BUF_INIT;
-    struct err err = { 0 };
-    int rc = cli_read_file(path, IDENTITY_FILE_MAX, &text, &err);
-
-    if (rc == 0 &&
-        (rc = agekey_identities_each(buf_span(&text), print_recipient, NULL, &err)) < 0)
-        err_prefix(&err, "%s", path);
-    if (text.data)
-        crypto_zero(text.data, text.cap);
-    return rc < 0 ? cli_error(&err) : EXIT_OK;
-}
-
-static int key(void *options, const struct cli_args *call)
-{
-    struct err err = { 0 };
-
-    (void)options;
-    if (call->n == 2 && strcmp(call->args[0], "identity") == 0)
-        return make(call->args[1]);
-    if (call->n == 2 && strcmp(call->args[0], "recipient") == 0)
-        return recipient(call->args[1]);
-    err_set(&err, EXIT_USAGE, "key what?");
-    err_hint(&err,
-             "tidemill key identity FILE makes one; tidemill key recipient FILE shows "
-             "whom to encrypt to");
-    return cli_error(&err);
-}
+#define OFF(field) offsetof(struct key_options, field)
+static const struct opt table[] = {
+    { "role", 0, OPT_CHOICE, OFF(role), "ROLE", NULL, 0, 0, "client|worker|admin",
+      "whose key it is to be" },
+    { "output", 'o', OPT_STR, OFF(output), "FILE", NULL, 0, 0, NULL,
+      "gen: where the key goes; NAME.key by default" },
+    { 0 },
+};
 
 int cmd_key(int argc, char **argv)
 {
-    struct common o = { 0 };
-    return cli_call("key", NULL, argc, argv, &o, key);
+    struct key_options o = { 0 };
+    return sub_run("key", subs, table, &o, argc, argv);
 }

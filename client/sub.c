@@ -3,6 +3,7 @@
 #include "base/nearest.h"
 
 enum { SUBS_MAX = 16 };
+const char sub_alone[] = "";
 
 static const struct sub *find(const struct sub *subs, const char *name)
 {
@@ -60,7 +61,7 @@ static int run(const struct sub *sub, const char *command, const void *options,
     struct tm_error err = { 0 };
     int code;
 
-    if (cli_open_cluster(name, &opened, &err) < 0) {
+    if (sub->how != sub_alone && cli_open_cluster(name, &opened, &err) < 0) {
         code = cli_tm_error(&err);
     } else {
         struct call call = { opened.tm, sub, options, cli_common_now()->json };

@@ -17,8 +17,11 @@ struct sub {
     const char *takes; /* the command's own options it knows: "|wait|timeout|"; or NULL */
     size_t min, max;   /* arguments */
     int (*run)(const struct call *call, const char *const *args, size_t n);
-    const void *how; /* the command's own business */
+    const void *how; /* the command's own business, or sub_alone */
 };
+
+/* Such a subcommand needs no cluster: call->tm is NULL. */
+extern const char sub_alone[];
 
 /* Parses, opens the cluster and runs what argv names; the exit code. subs ends with a
  * NULL name; own: the command's options or NULL; options: the target, zeroed. */

@@ -76,7 +76,11 @@ struct tm_open_options {
                              also when the caller is killed; NULL = none */
     const void *identity; /* embedded: age identity file's bytes, handed over by fd */
     size_t identity_len;
-    const char *name;             /* shown to operators; NULL = host and pid */
+    const char *name;       /* shown to operators; NULL = host and pid */
+    const char *key_file;   /* of encrypted links; NULL = TIDEMILL_KEY, else client.key in
+                               $XDG_CONFIG_HOME/tidemill or ~/.config/tidemill */
+    const char *known_keys; /* coordinators' keys; NULL = TIDEMILL_KNOWN_KEYS, else
+                               known_keys beside the key file */
     int64_t connect_timeout_ns;   /* 0 = 6 s: then code 6 */
     int64_t reconnect_timeout_ns; /* 0 = 30 s: a lost coordinator fails calls after it */
 };

@@ -4,6 +4,7 @@
 #include "base/crypto.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "coordinator/gate.h"
 #include "coordinator/sched.h"
 
 /* The reserve file is this part of what is to stay free: it holds a log and the pages
@@ -22,7 +23,8 @@ struct coord {
     struct loop *loop;
     struct coord_config config;
     struct link_ctx *ctx;
-    struct listener listeners[COORD_LISTEN_MAX];
+    struct gate *gate; /* NULL: nothing is encrypted */
+    struct listener listeners[DOORS_MAX];
     size_t n_listeners;
     struct store *store;
     struct sched *sched;
@@ -41,15 +43,15 @@ struct coord {
 /* A link numbers its own peers; the scheduler knows them by both numbers in one. */
 static peer_id outer_id(const struct listener *l, peer_id inner)
 {
-    return inner * COORD_LISTEN_MAX + l->index;
+    return inner * DOORS_MAX + l->index;
 }
 static struct link *peer_link(struct coord *c, peer_id id)
 {
-    return c->listeners[id % COORD_LISTEN_MAX].link;
+    return c->listeners[id % DOORS_MAX].link;
 }
 static peer_id inner_id(peer_id id)
 {
-    return id / COORD_LISTEN_MAX;
+    return id / DOORS_MAX;
 }
 
 /* ---- turns ---- */
@@ -298,11 +300,24 @@ static void tell_damage(const struct fx_group *g)
     }
 }
 
+/* Before the answers leave: who was told that his key is known comes at once. */
+static void let_in(struct coord *c, const struct fx_group *g)
+{
+    const struct fx *fx;
+
+    if (!c->gate)
+        return;
+    STAILQ_FOREACH (fx, &g->list, node)
+        if (fx->type == FX_KEY)
+            gate_key(c->gate, &fx->key);
+}
+
 static void on_committed(void *arg, struct fx_group *g)
 {
     struct coord *c = arg;
 
     tell_damage(g);
+    let_in(c, g);
     turn_begin(c);
     sched_committed(c->sched, g);
     STAILQ_INSERT_TAIL(&c->committed, g, node);
@@ -335,35 +350,40 @@ static const struct store_events store_events = { on_committed, on_failed, on_fu
 
 /* ---- life ---- */
 
+static struct sched *sched_of(void *coord)
+{
+    return ((struct coord *)coord)->sched;
+}
 static void load_job(void *arg, const struct job_row *row)
 {
-    sched_load_job(arg, row);
+    sched_load_job(sched_of(arg), row);
 }
 static void load_chunk(void *arg, const struct chunk_row *row, uint32_t recorded)
 {
-    sched_load_chunk(arg, row, recorded);
+    sched_load_chunk(sched_of(arg), row, recorded);
 }
 static void load_pending(void *arg, const struct batch_row *row)
 {
-    sched_load_pending(arg, row);
+    sched_load_pending(sched_of(arg), row);
 }
 
 static void load_removed(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES])
 {
-    sched_load_removed(arg, job, key);
+    sched_load_removed(sched_of(arg), job, key);
 }
 static void load_run(void *arg, int64_t ns)
 {
-    sched_load_run(arg, ns);
+    sched_load_run(sched_of(arg), ns);
 }
 static void load_node(void *arg, struct span name)
 {
-    sched_load_node(arg, name);
+    sched_load_node(sched_of(arg), name);
 }
 
 static void load_key(void *arg, const struct key_row *row)
 {
-    sched_load_key(arg, row);
+    gate_key(((struct coord *)arg)->gate, row);
+    sched_load_key(sched_of(arg), row);
 }
 
 static int load(struct coord *c, struct err *err)
@@ -380,7 +400,7 @@ static int load(struct coord *c, struct err *err)
     uint64_t next_row = 1;
 
     c->sched = sched_new(&config);
-    if (store_load(c->store, &ev, c->sched, &next_row, err) < 0)
+    if (store_load(c->store, &ev, c, &next_row, err) < 0)
         return -1;
     sched_loaded(c->sched, next_row);
     store_reserve(c->store,
@@ -388,20 +408,41 @@ static int load(struct coord *c, struct err *err)
     return 0;
 }
 
+static int open_gate(struct coord *c, struct err *err)
+{
+    if (!c->config.doors.encrypted)
+        return 0;
+    return gate_new(c->ctx, c->config.state_dir, &c->gate, err);
+}
+
+static int listen_at(struct coord *c, size_t i, struct err *err)
+{
+    static const char *const whom[] = { "this-host", "clients", "workers" };
+    const struct door *door = &c->config.doors.door[i];
+    /* A stranger may have a frame's memory reserved before he is known (R17). */
+    uint32_t frame_max =
+        door->kind == DOOR_CLIENTS ? WIRE_CLIENT_FRAME_MAX : WIRE_WORKER_FRAME_MAX;
+    struct listener *l = &c->listeners[i];
+
+    l->coord = c;
+    l->index = (unsigned)i;
+    if (link_listen(c->ctx, c->loop, door->endpoint, gate_curve(c->gate, door->kind),
+                    c->config.connections_max, frame_max, &link_events, l, &l->link,
+                    err) < 0)
+        return -1;
+    c->n_listeners++;
+    log_info("listening", "endpoint=%s for=%s", link_endpoint(l->link), whom[door->kind]);
+    gate_bound(c->gate, door->kind, link_endpoint(l->link), c->config.advertise);
+    return 0;
+}
+
 static int listen_all(struct coord *c, struct err *err)
 {
-    if (c->config.n_listen > COORD_LISTEN_MAX)
-        return err_set(err, 2, "at most %d endpoints to listen on", COORD_LISTEN_MAX);
-    for (size_t i = 0; i < c->config.n_listen; i++) {
-        struct listener *l = &c->listeners[i];
-        l->coord = c;
-        l->index = (unsigned)i;
-        if (link_listen(c->ctx, c->loop, c->config.listen[i], NULL,
-                        c->config.connections_max, WIRE_WORKER_FRAME_MAX, &link_events, l,
-                        &l->link, err) < 0)
+    for (size_t i = 0; i < c->config.doors.n; i++)
+        if (listen_at(c, i, err) < 0)
             return -1;
-        c->n_listeners++;
-    }
+    if (c->gate)
+        sched_set_server(c->sched, gate_server(c->gate));
     return 0;
 }
 
@@ -413,10 +454,14 @@ int coord_new(struct loop *loop, const struct coord_config *config,
     c->loop = loop;
     c->config = *config;
     STAILQ_INIT(&c->committed);
-    c->ctx = link_ctx_new(1);
+    int io_threads = config->io_threads;
+    if (!io_threads) /* encryption is done in them */
+        io_threads = config->doors.encrypted ? 2 : 1;
+    c->ctx = link_ctx_new(io_threads);
     c->timer = loop_timer_new(loop, on_timer, c);
     if (store_open(config->state_dir, config->durability, &c->store, err) < 0 ||
-        load(c, err) < 0 || store_start(c->store, loop, &store_events, c, err) < 0 ||
+        open_gate(c, err) < 0 || load(c, err) < 0 ||
+        store_start(c->store, loop, &store_events, c, err) < 0 ||
         listen_all(c, err) < 0) {
         coord_free(c);
         return -1;
@@ -461,6 +506,7 @@ void coord_free(struct coord *c)
     for (size_t i = 0; i < c->n_listeners; i++)
         link_free(c->listeners[i].link);
     sched_free(c->sched);
+    gate_free(c->gate);
     link_ctx_free(c->ctx);
     free(c);
 }

@@ -4,14 +4,14 @@
 #define COORDINATOR_COORD_H
 
 #include "base/loop.h"
+#include "coordinator/doors.h"
 #include "coordinator/sched.h"
 #include "coordinator/store.h"
 
-enum { COORD_LISTEN_MAX = 8 };
-
 struct coord_config {
-    const char *const *listen; /* endpoints */
-    size_t n_listen;
+    struct doors doors;
+    const char *advertise;    /* the host that invitations name; NULL = as bound */
+    int io_threads;           /* of the links; 0 = 1, or 2 where one is encrypted */
     unsigned connections_max; /* at each endpoint */
     const char *state_dir;
     enum durability durability;

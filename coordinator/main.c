@@ -10,6 +10,7 @@
 #include "base/notify.h"
 #include "base/opt.h"
 #include "coordinator/coord.h"
+#include "coordinator/server_key.h"
 #include "coordinator/store_move.h"
 
 enum {
@@ -18,23 +19,35 @@ enum {
 };
 
 struct options {
-    struct opt_list listen;
-    const char *state, *to, *durability, *log_level;
+    struct opt_list listen, listen_workers;
+    const char *advertise, *state, *to, *durability, *log_level;
     int64_t silence_ns, keep_ns, reserve_bytes, connections, lifeline_fd, ready_fd;
     int64_t max_jobs, max_tasks, max_stored, max_priority;
-    bool ephemeral, help, version;
+    int64_t io_threads;
+    bool plain, finish, ephemeral, help, version;
 };
 
 #define OFF(field) offsetof(struct options, field)
 static const struct opt table[] = {
     { "listen", 0, OPT_LIST, OFF(listen), "ENDPOINT", NULL, 0, 0, NULL,
-      "ipc:///path or tcp://127.0.0.1:PORT; repeatable" },
+      "ipc:///path, for this host; tcp://HOST:PORT, for clients that have a key; "
+      "repeatable" },
+    { "listen-workers", 0, OPT_LIST, OFF(listen_workers), "ENDPOINT", NULL, 0, 0, NULL,
+      "tcp://HOST:PORT, for workers that have a key; repeatable" },
+    { "plain", 0, OPT_FLAG, OFF(plain), NULL, NULL, 0, 0, NULL,
+      "tcp is not encrypted, and whoever reaches it is let in: on loopback only" },
+    { "advertise", 0, OPT_STR, OFF(advertise), "HOST", NULL, 0, 0, NULL,
+      "the host that invitations name; as bound, or this host's name by default" },
+    { "io-threads", 0, OPT_INT, OFF(io_threads), "N", "0", 0, 16, NULL,
+      "threads of the links; 0 = 1, or 2 where one is encrypted" },
     { "connections", 0, OPT_INT, OFF(connections), "N", "-1", -1, 1 << 20, NULL,
       "clients and workers at each endpoint; more have to wait (10,000)" },
     { "state", 0, OPT_STR, OFF(state), "DIR", NULL, 0, 0, NULL,
       "directory that keeps jobs and results" },
     { "to", 0, OPT_STR, OFF(to), "DIR", NULL, 0, 0, NULL,
       "move: the directory the state goes to; empty or not there" },
+    { "finish", 0, OPT_FLAG, OFF(finish), NULL, NULL, 0, 0, NULL,
+      "rekey: the next key is the server's from now on" },
     { "durability", 0, OPT_CHOICE, OFF(durability), "LEVEL", "full", 0, 0,
       "full|normal|none", "full survives power loss, normal kill -9" },
     { "keep", 0, OPT_DURATION, OFF(keep_ns), "TIME", "0s", 0, 0, NULL,
@@ -135,11 +148,49 @@ static int move_state(const struct options *o, struct err *err)
     return 0;
 }
 
+/* ---- keys ---- */
+
+static int say_key(const uint8_t public_key[KEY_BYTES], struct err *err)
+{
+    char text[KEY_TEXT];
+
+    key_text(public_key, text);
+    printf("%s\n", text);
+    if (fflush(stdout) != 0)
+        return err_sys(err, 1, "cannot write to standard output");
+    return 0;
+}
+
+/* tidemill-coordinator init --state DIR */
+static int init_state(const struct options *o, struct err *err)
+{
+    uint8_t public_key[KEY_BYTES];
+
+    crypto_no_core();
+    if (server_key_init(o->state, public_key, err) < 0)
+        return -1;
+    return say_key(public_key, err);
+}
+
+/* tidemill-coordinator rekey [--finish] --state DIR */
+static int rekey_state(const struct options *o, struct err *err)
+{
+    uint8_t public_key[KEY_BYTES];
+
+    crypto_no_core();
+    if ((o->finish ? server_key_finish : server_key_rekey)(o->state, public_key, err) < 0)
+        return -1;
+    return say_key(public_key, err);
+}
+
 /* What is done instead of serving; the result is the exit code. */
 static const struct subcommand {
     const char *name;
     int (*run)(const struct options *o, struct err *err);
-} subcommands[] = { { "check", check_state }, { "move", move_state } };
+} subcommands[] = { { "check", check_state },
+                    { "move", move_state },
+                    { "init", init_state },
+                    { "rekey", rekey_state } };
 
 static const struct subcommand *subcommand_of(size_t n_args, const char **args)
 {
@@ -158,9 +209,11 @@ static int check_options(const struct options *o, const struct subcommand *sub,
         err_set(err, 2, "--to without 'move'");
         return err_hint(err, "tidemill-coordinator move --state OLD --to NEW");
     }
+    if (o->finish && !(sub && sub->run == rekey_state))
+        return err_set(err, 2, "--finish without 'rekey'");
     if (!sub && o->listen.n == 0) {
         err_set(err, 2, "no --listen ENDPOINT");
-        return err_hint(err, "for example --listen tcp://127.0.0.1:7600");
+        return err_hint(err, "for example --listen ipc:///run/tidemill/socket");
     }
     if (!o->state)
         return err_set(err, 2, "no --state DIR");
@@ -171,8 +224,7 @@ static void say_ready(const struct options *o, const struct coord *c)
 {
     const char *endpoint = coord_endpoint(c, 0);
 
-    log_info("listening", "endpoint=%s state=%s durability=%s", endpoint, o->state,
-             o->durability);
+    log_info("serving", "state=%s durability=%s", o->state, o->durability);
     notify("READY=1");
     if (o->ready_fd < 0)
         return;
@@ -185,20 +237,20 @@ static void say_ready(const struct options *o, const struct coord *c)
  * goes. A quarter of them is left for those that come while the door is being shut. */
 static int connections(const struct options *o, unsigned *ret, struct err *err)
 {
+    int64_t endpoints = (int64_t)(o->listen.n + o->listen_workers.n), room;
     struct rlimit rl;
-    int64_t room;
 
     CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0);
     rl.rlim_cur = rl.rlim_max;
     setrlimit(RLIMIT_NOFILE, &rl);
-    room = ((int64_t)MIN(rl.rlim_max, 1u << 30) - FILES_BESIDE) / (int64_t)o->listen.n;
+    room = ((int64_t)MIN(rl.rlim_max, 1u << 30) - FILES_BESIDE) / endpoints;
     room -= room / 4;
     if (room < 1 || o->connections > room) {
-        err_set(err, 2, "%lld connections need %lld file descriptors; the limit is %lld",
-                (long long)MAX(o->connections, 1),
-                (long long)(MAX(o->connections, 1) * (int64_t)o->listen.n * 4 / 3 +
-                            FILES_BESIDE + 1),
-                (long long)rl.rlim_max);
+        err_set(
+            err, 2, "%lld connections need %lld file descriptors; the limit is %lld",
+            (long long)MAX(o->connections, 1),
+            (long long)(MAX(o->connections, 1) * endpoints * 4 / 3 + FILES_BESIDE + 1),
+            (long long)rl.rlim_max);
         return err_hint(err, "raise LimitNOFILE or ulimit -n, or lower --connections");
     }
     *ret =
@@ -234,8 +286,8 @@ static void remove_parent(const char *state)
 static int serve(const struct options *o, struct err *err)
 {
     struct coord_config config = {
-        .listen = o->listen.items,
-        .n_listen = o->listen.n,
+        .advertise = o->advertise,
+        .io_threads = (int)o->io_threads,
         .state_dir = o->state,
         .durability = durability_of(o->durability),
         .ephemeral = o->ephemeral,
@@ -251,8 +303,12 @@ static int serve(const struct options *o, struct err *err)
     struct loop_io *lifeline = NULL;
     int rc = -1;
 
-    if (connections(o, &config.connections_max, err) < 0)
+    if (doors_plan(o->listen.items, o->listen.n, o->listen_workers.items,
+                   o->listen_workers.n, o->plain, &config.doors, err) < 0 ||
+        connections(o, &config.connections_max, err) < 0)
         return -1;
+    if (config.doors.encrypted)
+        crypto_no_core();
     if (loop_new(LOOP_AUTO, &run.loop, err) < 0)
         return -1;
     if (coord_new(run.loop, &config, &run.coord, err) == 0) {
@@ -287,6 +343,8 @@ static void say(const struct options *o)
         return;
     }
     printf("usage: tidemill-coordinator --listen ENDPOINT --state DIR\n"
+           "       tidemill-coordinator init --state DIR\n"
+           "       tidemill-coordinator rekey [--finish] --state DIR\n"
            "       tidemill-coordinator check --state DIR\n"
            "       tidemill-coordinator move --state OLD --to NEW\n\n");
     opt_help(table, stdout);

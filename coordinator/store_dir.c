@@ -1,4 +1,5 @@
 #include "coordinator/store_dir.h"
+#include "coordinator/server_key.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -79,7 +80,9 @@ int dir_make(const char *dir, struct err *err)
 
 static bool is_data(const char *name)
 {
-    return strncmp(name, "tidemill.db", 11) == 0 || strcmp(name, "reserve") == 0;
+    return strncmp(name, "tidemill.db", 11) == 0 || strcmp(name, "reserve") == 0 ||
+           strcmp(name, SERVER_KEY) == 0 || strcmp(name, SERVER_KEY_NEXT) == 0 ||
+           strcmp(name, SERVER_KEY_OLD) == 0;
 }
 
 void dir_clear(const char *dir)

@@ -1,9 +1,9 @@
 /* Moving a state. The order of the steps, each on disk before the next:
  *
  *     moving-from is in NEW           NEW is refused     OLD can be used
- *     the database is in NEW, whole
+ *     the keys and the database are in NEW, whole
  *     moved-to is in OLD              both are refused   "move" again finishes it
- *     OLD's database gets another name
+ *     OLD's database and keys get other names
  *     moving-from is gone             NEW can be used    OLD is refused for ever
  *
  * Before moved-to is there, a second call copies anew: OLD may have gone on meanwhile.
@@ -19,13 +19,16 @@
 #include <unistd.h>
 
 #include "base/failpoint.h"
+#include "coordinator/server_key.h"
 #include "coordinator/store_dir.h"
 #include "coordinator/store_note.h"
 #include "coordinator/store_space.h"
 #include "coordinator/store_state.h"
 
 #define DB    "tidemill.db"
-#define ASIDE DB ".moved"
+#define ASIDE ".moved"
+
+static const char *const key_files[] = { SERVER_KEY, SERVER_KEY_NEXT, SERVER_KEY_OLD };
 
 struct move {
     char *old, *to;        /* absolute, without symbolic links; owned */
@@ -146,10 +149,10 @@ static int copy_bytes(int from, int to)
     return 0;
 }
 
-static int copy_db(const struct move *m, struct err *err)
+static int copy_file(const struct move *m, const char *name, struct err *err)
 {
-    AUTO_FREE char *source = xasprintf("%s/" DB, m->old);
-    AUTO_FREE char *target = xasprintf("%s/" DB, m->to);
+    AUTO_FREE char *source = xasprintf("%s/%s", m->old, name);
+    AUTO_FREE char *target = xasprintf("%s/%s", m->to, name);
     int from = open(source, O_RDONLY | O_CLOEXEC), to = -1, rc = -1;
     struct stat st;
 
@@ -172,6 +175,15 @@ out:
     return rc;
 }
 
+/* Who pinned the coordinator's key finds it at the new place. */
+static int copy_keys(const struct move *m, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_LEN(key_files); i++)
+        if (has(m->old, key_files[i]) && copy_file(m, key_files[i], err) < 0)
+            return -1;
+    return 0;
+}
+
 static int copy(const struct move *m, struct err *err)
 {
     if (note_write(m->to, NOTE_MOVING_FROM, m->old, err) < 0)
@@ -179,7 +191,8 @@ static int copy(const struct move *m, struct err *err)
     FAILPOINT("move_guarded");
     dir_clear(m->to); /* an interrupted copy */
     reserve_let_go(m->old);
-    if (sql_empty_log(m->old, err) < 0 || copy_db(m, err) < 0)
+    if (sql_empty_log(m->old, err) < 0 || copy_keys(m, err) < 0 ||
+        copy_file(m, DB, err) < 0)
         return -1;
     FAILPOINT("move_copied");
     return 0;
@@ -215,14 +228,25 @@ static void withdraw(const struct move *m)
 
 /* ---- from OLD to NEW ---- */
 
+static int rename_aside(const struct move *m, const char *name, struct err *err)
+{
+    AUTO_FREE char *path = xasprintf("%s/%s", m->old, name);
+    AUTO_FREE char *aside = xasprintf("%s/%s" ASIDE, m->old, name);
+
+    if (rename(path, aside) < 0 && errno != ENOENT)
+        return err_sys(err, 1, "cannot rename %s", path);
+    return 0;
+}
+
 static int set_aside(const struct move *m, struct err *err)
 {
-    AUTO_FREE char *db = xasprintf("%s/" DB, m->old);
-    AUTO_FREE char *aside = xasprintf("%s/" ASIDE, m->old);
     AUTO_FREE char *reserve = xasprintf("%s/reserve", m->old);
 
-    if (rename(db, aside) < 0 && errno != ENOENT)
-        return err_sys(err, 1, "cannot rename %s", db);
+    if (rename_aside(m, DB, err) < 0)
+        return -1;
+    for (size_t i = 0; i < ARRAY_LEN(key_files); i++)
+        if (rename_aside(m, key_files[i], err) < 0)
+            return -1;
     unlink(reserve);
     return dir_sync(m->old, err);
 }

@@ -2,15 +2,6 @@
 
 enum { DENIED = 5 };
 
-/* known_keys is beside the key file. */
-static char *pins_beside(const char *key_path)
-{
-    const char *slash = strrchr(key_path, '/');
-    int dir = slash ? (int)(slash - key_path) + 1 : 0;
-
-    return xasprintf("%.*sknown_keys", dir, key_path);
-}
-
 static int hint_no_pin(const struct keyring *k, struct err *err)
 {
     return err_hint(err,

@@ -73,6 +73,9 @@ void link_reset(struct link *link);
  * Bulk, which is whatever has a body, goes as far as link_window.h lets it, the rest
  * waits here in its order; Beat waits behind nothing that waits here (R10). */
 int link_send(struct link *link, peer_id peer, const struct msg *m);
+/* err code 2 with a hint when it is none of ours: ipc://path, and tcp:// that is
+ * encrypted or on loopback. */
+int link_endpoint_check(const char *endpoint, bool encrypted, struct err *err);
 /* tcp:// and an address of this host alone. */
 bool link_endpoint_is_loopback(const char *endpoint);
 size_t link_queued_bytes(const struct link *link, peer_id peer);

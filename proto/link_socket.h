@@ -29,9 +29,6 @@ void link_monitor_tell(struct link_monitor *monitor);
 bool link_monitor_waits(struct link_monitor *monitor);
 void link_monitor_free(struct link_monitor *monitor); /* takes NULL */
 
-/* err code 2 with a hint when it is none of ours: ipc://path, and tcp:// that is
- * encrypted or on loopback. */
-int link_endpoint_check(const char *endpoint, bool encrypted, struct err *err);
 /* Of an IPv4 address libzmq says tcp://[::ffff:127.0.0.1]:PORT; this makes it
  * tcp://127.0.0.1:PORT. */
 void link_endpoint_unmap(char *endpoint, size_t size);

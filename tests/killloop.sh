@@ -20,7 +20,7 @@ end() {
 trap end EXIT
 
 start() {
-    tidemill-coordinator --listen "$TIDEMILL_COORDINATOR" --state "$T/state" 2>>"$T/coordinator.log" &
+    tidemill-coordinator --listen "$TIDEMILL_COORDINATOR" --plain --state "$T/state" 2>>"$T/coordinator.log" &
     coordinator=$!
 }
 start

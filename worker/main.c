@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/opt.h"
+#include "proto/enrol.h"
 #include "worker/cores.h"
 #include "worker/litter.h"
 #include "worker/node.h"
@@ -30,17 +31,23 @@ enum {
 };
 
 struct options {
-    const char *join, *name, *spool, *loop, *log_level, *stream;
+    const char *join, *key, *known_keys, *name, *spool, *loop, *log_level, *stream;
     struct opt_list roots, identities, recipients;
     int64_t procs, coroutines, threads, identity_fd, lifeline_fd;
     struct opt_list scratch;
     bool armor, ephemeral, sweep, help, version;
+    char *endpoint; /* of the invitation; owned */
 };
 
 #define OFF(field) offsetof(struct options, field)
 static const struct opt table[] = {
     { "join", 0, OPT_STR, OFF(join), "ENDPOINT", NULL, 0, 0, NULL,
-      "the coordinator: ipc:///path or tcp://127.0.0.1:PORT" },
+      "the coordinator: ipc:///path or tcp://HOST:PORT; or an invitation, or @FILE that "
+      "holds one" },
+    { "key", 0, OPT_STR, OFF(key), "FILE", NULL, 0, 0, NULL,
+      "this worker's key; ~/.config/tidemill/worker.key by default" },
+    { "known-keys", 0, OPT_STR, OFF(known_keys), "FILE", NULL, 0, 0, NULL,
+      "the coordinators' keys; known_keys beside the key by default" },
     { "root", 0, OPT_LIST, OFF(roots), "DIR[:ro]", NULL, 0, 0, NULL,
       "directory whose files it may use; repeatable; none = no files" },
     { "procs", 0, OPT_INT, OFF(procs), "N", "0", 0, 1024, NULL,
@@ -225,9 +232,57 @@ static int serve(const struct options *o, const struct node_config *config,
     return rc;
 }
 
-static int run_node(const struct options *o, struct err *err)
+/* ---- keys ---- */
+
+static int enrol_by(struct options *o, const char *name, struct err *err)
 {
-    struct node_config config = { .join = o->join,
+    AUTO_FREE char *key = o->key ? xstrdup(o->key) : keyfile_default("worker.key");
+    AUTO_FREE char *pins = key && !o->known_keys ? pins_beside(key) : NULL;
+    struct invite invite;
+    bool enrolled = false;
+    int rc;
+
+    if (!key)
+        return err_set(err, 2, "no --key FILE, and HOME is not set");
+    if (invite_read(o->join, &invite, err) < 0)
+        return err_prefix(err, "--join");
+    struct enrol e = { .invite = &invite,
+                       .key_path = key,
+                       .pins_path = pins ? pins : o->known_keys,
+                       .name = name };
+    rc = enrol(&e, &enrolled, err);
+    if (rc == 0) {
+        log_info(enrolled ? "enrolled" : "already_enrolled", "coordinator=%s key=%s",
+                 invite.endpoint, key);
+        o->endpoint = xstrdup(invite.endpoint);
+    }
+    invite_fini(&invite);
+    return rc;
+}
+
+/* Where to, and with which key. */
+static int open_keys(struct options *o, const char *name, struct keyring *ret,
+                     struct err *err)
+{
+    bool invited = o->join && (o->join[0] == '@' || invite_is(o->join));
+
+    if (!o->join) {
+        err_set(err, 2, "no --join ENDPOINT");
+        return err_hint(err, "the endpoint that the coordinator listens on");
+    }
+    if (invited && enrol_by(o, name, err) < 0)
+        return -1;
+    /* An invitation is as good as a key: it is to be seen no longer in /proc. */
+    if (invite_is(o->join) && strcmp(opt_origin(&table[0], o), "--join") == 0)
+        crypto_zero((char *)(uintptr_t)o->join, strlen(o->join));
+    return keyring_open(o->endpoint ? o->endpoint : o->join, o->key, o->known_keys,
+                        "worker.key", ret, err);
+}
+
+static int run_node(struct options *o, struct err *err)
+{
+    struct keyring keyring = { .endpoint = NULL };
+    struct node_config config = { .keyring = &keyring,
                                   .procs =
                                       (uint32_t)(o->procs ? o->procs : cores_usable()),
                                   .threads = (uint32_t)o->threads,
@@ -240,10 +295,8 @@ static int run_node(const struct options *o, struct err *err)
     char host[256] = "worker";
     int rc;
 
-    if (!o->join) {
-        err_set(err, 2, "no --join ENDPOINT");
-        return err_hint(err, "the endpoint that the coordinator listens on");
-    }
+    gethostname(host, sizeof(host) - 1);
+    config.name = o->name ? o->name : host;
     if (coroutines(o, config.procs, &config.coroutines, err) < 0 ||
         read_identities(o, &text, err) < 0)
         return -1;
@@ -256,12 +309,14 @@ static int run_node(const struct options *o, struct err *err)
         config.identity_fd = identities_fd(&text);
         crypto_zero(text.data, text.cap);
     }
-    gethostname(host, sizeof(host) - 1);
-    config.name = o->name ? o->name : host;
     if (o->roots.n)
         memcpy(roots, o->roots.items, o->roots.n * sizeof(*roots));
     config.roots = roots;
-    rc = serve(o, &config, err);
+    rc = open_keys(o, config.name, &keyring, err);
+    config.join = keyring.endpoint;
+    if (rc == 0)
+        rc = serve(o, &config, err);
+    keyring_fini(&keyring);
     for (size_t i = 0; i < o->scratch.n; i++)
         unlink(o->scratch.items[i]);
     if (config.identity_fd >= 0)
@@ -308,7 +363,7 @@ static void say(const struct options *o)
         printf("tidemill-worker %s\n", TM_VERSION);
         return;
     }
-    printf("usage: tidemill-worker --join ENDPOINT [--root DIR]...\n\n");
+    printf("usage: tidemill-worker --join ENDPOINT|INVITE [--root DIR]...\n\n");
     opt_help(table, stdout);
 }
 
@@ -344,6 +399,7 @@ int main(int argc, char **argv)
     }
 out:
     free(args);
+    free(o.endpoint);
     opt_fini(tables, &o);
     return rc < 0 ? complain(&err) : 0;
 }

@@ -251,6 +251,16 @@ static void stop_with(struct node *n, uint32_t code, struct span text, struct sp
     loop_stop(n->loop);
 }
 
+/* While the coordinator changes its key, both are known. */
+static void learn(const struct node *n, struct span next)
+{
+    struct err err;
+
+    if (n->config.keyring->encrypted &&
+        keyring_learn(n->config.keyring, link_server_key(n->link), next, &err) < 0)
+        log_warn("known_keys", "why=\"%s\"", err.text);
+}
+
 static void on_welcome(struct node *n, const struct msg *m)
 {
     const struct msg_welcome *w = &m->welcome;
@@ -272,6 +282,7 @@ static void on_welcome(struct node *n, const struct msg *m)
     n->refused_ns = 0;
     log_info("joined", "coordinator=%s epoch=%llu", n->config.join,
              (unsigned long long)n->epoch.counter);
+    learn(n, w->next_server);
     jobs_forget(n, 0);
     batch_resend(n);
 }
@@ -354,9 +365,19 @@ static void on_connected(void *arg)
     hello(arg);
 }
 
+/* It will not get in, however often it tries. */
+static void on_refused(void *arg, enum link_refusal why)
+{
+    struct node *n = arg;
+
+    keyring_explain(n->config.keyring, why, &n->failure);
+    loop_stop(n->loop);
+}
+
 static const struct link_events link_events = { .message = on_message,
                                                 .garbage = on_garbage,
-                                                .connected = on_connected };
+                                                .connected = on_connected,
+                                                .refused = on_refused };
 
 /* ---- what goes on ---- */
 
@@ -435,9 +456,10 @@ int node_new(struct loop *loop, const struct node_config *config, struct node **
         node_free(n);
         return -1;
     }
+    struct link_curve curve;
     n->ctx = link_ctx_new(1);
-    if (link_connect(n->ctx, loop, config->join, NULL, WIRE_WORKER_FRAME_MAX,
-                     &link_events, n, &n->link, err) < 0) {
+    if (link_connect(n->ctx, loop, config->join, keyring_curve(config->keyring, &curve),
+                     WIRE_WORKER_FRAME_MAX, &link_events, n, &n->link, err) < 0) {
         node_free(n);
         return -1;
     }

@@ -4,10 +4,11 @@
 #define WORKER_NODE_H
 
 #include "base/loop.h"
-#include "proto/link.h"
+#include "proto/keyring.h"
 
 struct node_config {
-    const char *join; /* endpoint */
+    const char *join;              /* endpoint */
+    const struct keyring *keyring; /* of that endpoint; outlives the node */
     const char *name;
     uint32_t procs, coroutines, threads; /* all at least 1, coroutines may be 0 */
     const char *const *roots;            /* NULL-ended "DIR[:ro]" */

@@ -211,6 +211,14 @@ static uint32_t limit(uint32_t told, uint32_t most)
     return told == 0 ? most : MIN(told, most);
 }
 
+/* While the coordinator changes its key, both are known. Where that cannot be written,
+ * the next connection says what is wrong. */
+static void learn(const struct conn *c, struct span next)
+{
+    if (c->keyring.encrypted)
+        keyring_learn(&c->keyring, link_server_key(c->link), next, NULL);
+}
+
 static void on_welcome(struct conn *c, const struct msg *m)
 {
     const struct msg_welcome *w = &m->welcome;
@@ -239,6 +247,7 @@ static void on_welcome(struct conn *c, const struct msg *m)
         c->silence_ns = w->silence_ms * NS_PER_MS;
     c->state = CONN_UP;
     c->beat_at_ns = clock_mono_ns();
+    learn(c, w->next_server);
     conn_notify(c);
 }
 
@@ -309,6 +318,16 @@ static void on_connected(void *arg)
         session_lost(c);
         send_hello(c);
     }
+    leave(c);
+}
+
+static void on_refused(void *arg, enum link_refusal why)
+{
+    struct conn *c = arg;
+    struct err err = { 0 };
+    keyring_explain(&c->keyring, why, &err);
+    pthread_mutex_lock(&c->mu);
+    conn_die(c, &err);
     leave(c);
 }
 
@@ -424,6 +443,7 @@ void conn_fini(struct conn *c)
         close(c->event_fd);
     pthread_cond_destroy(&c->cond);
     pthread_mutex_destroy(&c->mu);
+    keyring_fini(&c->keyring);
     free(c->endpoint);
     free(c->name);
 }
@@ -432,7 +452,9 @@ static int make_parts(struct conn *c, struct err *err)
 {
     static const struct link_events events = { .message = on_message,
                                                .garbage = on_garbage,
-                                               .connected = on_connected };
+                                               .connected = on_connected,
+                                               .refused = on_refused };
+    struct link_curve curve;
     c->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (c->event_fd < 0)
         return err_sys(err, TM_ERROR, "eventfd");
@@ -443,8 +465,8 @@ static int make_parts(struct conn *c, struct err *err)
     c->flush = loop_timer_new(c->loop, on_flush, c);
     c->retry = loop_timer_new(c->loop, on_retry, c);
     c->ctx = link_ctx_new(1);
-    return link_connect(c->ctx, c->loop, c->endpoint, NULL, WIRE_CLIENT_FRAME_MAX,
-                        &events, c, &c->link, err);
+    return link_connect(c->ctx, c->loop, c->endpoint, keyring_curve(&c->keyring, &curve),
+                        WIRE_CLIENT_FRAME_MAX, &events, c, &c->link, err);
 }
 
 static void free_parts(struct conn *c)

@@ -15,7 +15,7 @@
 #include "base/clock.h"
 #include "base/loop.h"
 #include "client/tidemill.h"
-#include "proto/link.h"
+#include "proto/keyring.h"
 #include "proto/pack.h"
 
 /* Bytes of results that may wait here for the reader of one job. */
@@ -122,6 +122,7 @@ struct conn {
     int64_t connect_timeout_ns, reconnect_timeout_ns;
     uint8_t nonce[16];
     struct pair *pair; /* the embedded cluster, or NULL */
+    struct keyring keyring;
 
     enum conn_state state;
     struct err fatal;

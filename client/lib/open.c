@@ -34,6 +34,12 @@ static char *own_name(void)
     return xasprintf("%s/%ld", host, (long)getpid());
 }
 
+static const char *named(const char *option, const char *environment)
+{
+    const char *value = option ? option : getenv(environment);
+    return value && *value ? value : NULL;
+}
+
 int tm_open(const struct tm_open_options *opts, struct tm **ret, struct tm_error *terr)
 {
     static const struct tm_open_options defaults;
@@ -50,6 +56,10 @@ int tm_open(const struct tm_open_options *opts, struct tm **ret, struct tm_error
         c->endpoint = xstrdup(o->coordinator);
     else
         rc = start_pair(c, o, &err);
+    if (rc == 0)
+        rc = keyring_open(c->endpoint, named(o->key_file, "TIDEMILL_KEY"),
+                          named(o->known_keys, "TIDEMILL_KNOWN_KEYS"), "client.key",
+                          &c->keyring, &err);
     if (rc == 0)
         rc = conn_start(c, &err);
     if (rc < 0) {

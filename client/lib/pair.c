@@ -193,6 +193,7 @@ static int start_coordinator(struct pair *p, struct start *s, struct err *err)
     args_add(&args, "%s", s->coordinator_path);
     args_add(&args, "--listen");
     args_add(&args, "%s", s->listen);
+    args_add(&args, "--plain"); /* this user's, on this host */
     args_add(&args, "--state");
     args_add(&args, "%s", p->state);
     if (!kept) {

@@ -84,6 +84,11 @@ int tm_up_start(const struct tm_up_options *opts, struct tm_up **ret,
     AUTO_FREE char *state = o->state_dir ? xstrdup(o->state_dir) : own_state(&err);
     if (!state || make_directories(state, &err) < 0)
         return error_out(terr, &err);
+    if (link_endpoint_check(listen, false, &err) < 0) {
+        err_hint(&err, "up is for this host: tcp://127.0.0.1:PORT; for others there is "
+                       "tidemill-coordinator, with keys (tidemill-coordinator init)");
+        return error_out(terr, &err);
+    }
     if (strncmp(listen, ipc, sizeof(ipc) - 1) == 0 &&
         up_listens(listen + sizeof(ipc) - 1)) {
         err_set(&err, TM_ERROR, "a coordinator listens at %s already", listen);

@@ -185,7 +185,7 @@ class Cluster:
         self.state = state or os.path.join(directory, "state")
         self.coordinator = Program(self, "coordinator", [
             os.path.join(bin_dir, "tidemill-coordinator"), "--silence", "4s", "--reserve", "8MiB",
-            "--listen", f"tcp://127.0.0.1:{self.port}", "--state", self.state])
+            "--listen", f"tcp://127.0.0.1:{self.port}", "--plain", "--state", self.state])
         self.workers, self.spools = [], []
         for i in range(1, workers + 1):
             spool = os.path.join(directory, f"spool{i}")
@@ -263,6 +263,6 @@ def failpoints(bin_dir):
                               stdout=subprocess.PIPE, check=False, text=True)
         for line in done.stdout.splitlines():
             name, actions = line.split(" ")[:2]
-            if actions.startswith("kill") and not name.startswith(("move_", "mill_part_")):
+            if actions.startswith("kill") and not name.startswith(("move_", "mill_part_", "rekey_", "enrolled")):
                 found[name] = (program, "error" in actions)
     return found

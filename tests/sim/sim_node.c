@@ -28,7 +28,9 @@ void node_start(struct world *w, uint32_t i)
 {
     struct sim_node *n = &w->nodes[i];
     const char *roots[] = { n->root, NULL };
+    static const struct keyring plain;
     struct node_config config = { .join = "sim",
+                                  .keyring = &plain,
                                   .name = n->name,
                                   .procs = (uint32_t)between(w, 1, 3),
                                   .coroutines = (uint32_t)between(w, 0, 8),
