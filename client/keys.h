@@ -7,7 +7,8 @@
 
 struct key_options {
     struct common common;
-    const char *role, *output;
+    const char *role, *output, *owner, *endpoint;
+    int64_t expires_ns, uses;
 };
 
 int key_identity(const struct call *call, const char *const *args, size_t n);

@@ -312,6 +312,27 @@ int tm_remove(struct tm *tm, uint64_t job_id, struct tm_error *err);
 int tm_drain(struct tm *tm, const char *node, struct tm_error *err);
 int tm_undrain(struct tm *tm, const char *node, struct tm_error *err);
 
+/* Keys of clients and workers, for admins. Each returns once the coordinator has it on
+ * disk, or has refused it (code 5: this key is no admin's), and may be said again. */
+enum tm_role { TM_ROLE_CLIENT, TM_ROLE_WORKER, TM_ROLE_ADMIN };
+enum { TM_KEY_BYTES = 32 };
+struct tm_key {
+    const uint8_t *public_key; /* TM_KEY_BYTES of it; NULL: tm_key_revoke goes by name */
+    const char *name, *owner;  /* NULL = none; jobs are the owner's, else the name's */
+    enum tm_role role;
+    int64_t not_after_ns; /* wall clock, nanoseconds since 1970; 0 = it does not end */
+    uint32_t uses;        /* of an invitation: how many may come by it; 0 = one */
+};
+/* The answer has a row for each key that is meant, as in the query "keys"; of
+ * tm_key_invite also `endpoint` and `server`, which an invitation names. Caller
+ * tm_rows_frees *ret. */
+int tm_key_trust(struct tm *tm, const struct tm_key *key, struct tm_rows **ret,
+                 struct tm_error *err);
+int tm_key_revoke(struct tm *tm, const struct tm_key *key, struct tm_rows **ret,
+                  struct tm_error *err);
+int tm_key_invite(struct tm *tm, const struct tm_key *key, struct tm_rows **ret,
+                  struct tm_error *err);
+
 enum tm_kind { TM_NIL, TM_BOOL, TM_UINT, TM_INT, TM_TEXT, TM_BIN };
 struct tm_value {
     enum tm_kind kind;
@@ -319,7 +340,8 @@ struct tm_value {
     int64_t integer; /* TM_INT: negative */
     struct tm_bytes text;
 };
-/* what: "jobs", "job", "nodes", "status" ...; job: id or 0. Caller tm_rows_frees *ret. */
+/* what: "jobs", "job", "nodes", "status", "keys" ...; job: id or 0. Caller tm_rows_frees
+ * *ret. */
 int tm_query(struct tm *tm, const char *what, uint64_t job, struct tm_rows **ret,
              struct tm_error *err);
 bool tm_rows_next(struct tm_rows *rows); /* moves to the first, then the next row */

@@ -97,11 +97,13 @@ TAILQ_HEAD(job_list, tm_job);
  * One with id 0 is not answered: the list owns it, until it was sent. */
 struct query {
     TAILQ_ENTRY(query) node;
-    enum msg_type type; /* Query, Cancel, Pause, Drain or Remove */
+    enum msg_type type; /* Query, Cancel, Pause, Drain, Remove or Key */
     uint32_t id;
     const char *what; /* Query: what is asked for; Drain: the node */
     uint64_t job;
-    bool undo;              /* Pause: resume; Drain: undrain */
+    bool undo;                /* Pause: resume; Drain: undrain */
+    const struct tm_key *key; /* Key: which, and what of it */
+    enum key_verb verb;
     bool sent, again, done; /* again: it was sent in an earlier session too */
     struct err failed;
     uint32_t n;

@@ -1,9 +1,24 @@
-/* Questions to the coordinator, and orders: Cancel, Pause, Drain and Remove. Both are
- * said again after a reconnect until they are answered: questions change nothing, orders
- * said twice do what they do once. */
+/* Questions to the coordinator, and orders: Cancel, Pause, Drain, Remove and Key. Both
+ * are said again after a reconnect until they are answered: questions change nothing,
+ * orders said twice do what they do once. */
 #include "client/lib/internal.h"
 
 /* ---- the thread's side ---- */
+
+static struct msg_key key_message(const struct query *q)
+{
+    struct msg_key m = { .id = q->id,
+                         .verb = q->verb,
+                         .name = span_str(q->key->name),
+                         .owner = span_str(q->key->owner),
+                         .role = (enum peer_role)q->key->role,
+                         .not_after_wall_ns = q->key->not_after_ns,
+                         .uses = q->key->uses };
+
+    if (q->key->public_key)
+        memcpy(m.public_key, q->key->public_key, sizeof(m.public_key));
+    return m;
+}
 
 static struct msg message_of(const struct query *q)
 {
@@ -19,6 +34,8 @@ static struct msg message_of(const struct query *q)
         m.drain = (struct msg_drain){ span_str(q->what), q->undo, q->id };
     else if (q->type == MSG_REMOVE)
         m.remove = (struct msg_remove){ q->job, q->id };
+    else if (q->type == MSG_KEY)
+        m.key = key_message(q);
     else
         CHECK(false);
     return m;
@@ -72,7 +89,7 @@ void query_on_answer(struct conn *c, const struct msg *m)
 bool query_owns(enum msg_type about)
 {
     return about == MSG_QUERY || about == MSG_CANCEL || about == MSG_PAUSE ||
-           about == MSG_DRAIN || about == MSG_REMOVE;
+           about == MSG_DRAIN || about == MSG_REMOVE || about == MSG_KEY;
 }
 
 /* An Error names no id: it is about the oldest of its type, and of its job if it says
@@ -122,10 +139,9 @@ static int run(struct conn *c, struct query *q, struct err *err)
     return -1;
 }
 
-int query_run(struct conn *c, const char *what, uint64_t job, struct tm_rows **ret,
-              struct err *err)
+static int run_for_rows(struct conn *c, struct query q, struct tm_rows **ret,
+                        struct err *err)
 {
-    struct query q = { .type = MSG_QUERY, .what = what, .job = job };
     pthread_mutex_lock(&c->mu);
     int rc = run(c, &q, err);
     if (rc == 0)
@@ -133,6 +149,13 @@ int query_run(struct conn *c, const char *what, uint64_t job, struct tm_rows **r
     pthread_mutex_unlock(&c->mu);
     buf_fini(&q.rows);
     return rc;
+}
+
+int query_run(struct conn *c, const char *what, uint64_t job, struct tm_rows **ret,
+              struct err *err)
+{
+    struct query q = { .type = MSG_QUERY, .what = what, .job = job };
+    return run_for_rows(c, q, ret, err);
 }
 
 int tm_query(struct tm *tm, const char *what, uint64_t job, struct tm_rows **ret,
@@ -203,4 +226,33 @@ int tm_undrain(struct tm *tm, const char *node, struct tm_error *err)
 {
     return order(tm, (struct query){ .type = MSG_DRAIN, .what = node, .undo = true },
                  err);
+}
+
+/* ---- keys ---- */
+
+static int order_key(struct tm *tm, enum key_verb verb, const struct tm_key *key,
+                     struct tm_rows **ret, struct tm_error *terr)
+{
+    struct query q = { .type = MSG_KEY, .what = "keys", .verb = verb, .key = key };
+    struct err err;
+    int rc = run_for_rows(conn_of(tm), q, ret, &err);
+    return rc == -1 ? error_out(terr, &err) : rc;
+}
+
+int tm_key_trust(struct tm *tm, const struct tm_key *key, struct tm_rows **ret,
+                 struct tm_error *err)
+{
+    return order_key(tm, KEY_TRUST, key, ret, err);
+}
+
+int tm_key_revoke(struct tm *tm, const struct tm_key *key, struct tm_rows **ret,
+                  struct tm_error *err)
+{
+    return order_key(tm, KEY_REVOKE, key, ret, err);
+}
+
+int tm_key_invite(struct tm *tm, const struct tm_key *key, struct tm_rows **ret,
+                  struct tm_error *err)
+{
+    return order_key(tm, KEY_INVITE, key, ret, err);
 }

@@ -219,7 +219,7 @@ PY
     [ "$output" = '{"v":1,"input":"many/f00002"}' ]
     run -0 tidemill fetch --dry-run http://127.0.0.1:1/a/b
     [ "$output" = "http://127.0.0.1:1/a/b -> -" ]
-    tidemill hash many/f00001 many/f00002 >sums
+    tidemill hash -k many/f00001 many/f00002 >sums
     echo changed >many/f00001
     run -0 tidemill hash --dry-run -c sums
     [ "$output" = $'many/f00001\nmany/f00002' ]
