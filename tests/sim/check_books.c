@@ -86,6 +86,29 @@ static void check_paces(struct world *w, const struct sched *s,
     }
 }
 
+/* What quotas are held against. */
+static void check_owner(struct world *w, const struct sched *s, const struct owner *o)
+{
+    uint64_t tasks = 0, bytes = 0;
+    uint32_t jobs = 0, submitting = 0;
+    const struct job *j;
+
+    TAILQ_FOREACH (j, &s->all, node) {
+        if (j->owner != o)
+            continue;
+        jobs++;
+        submitting += j->client != 0;
+        tasks +=
+            j->row.tasks - j->row.ok - j->row.failed - j->row.poison - j->row.cancelled;
+        bytes += j->row.bytes;
+    }
+    if (tasks != o->tasks || bytes != o->bytes || jobs != o->jobs ||
+        submitting != o->submitting)
+        broken(w, "books: owner %s: tasks %llu/%llu bytes %llu/%llu jobs %u/%u", o->name,
+               (unsigned long long)o->tasks, (unsigned long long)tasks,
+               (unsigned long long)o->bytes, (unsigned long long)bytes, o->jobs, jobs);
+}
+
 void check_books(struct world *w, const struct sched *s)
 {
     size_t bytes = 0;
@@ -102,6 +125,8 @@ void check_books(struct world *w, const struct sched *s)
         check_node(w, n);
         check_paces(w, s, n);
     }
+    for (const struct owner *o = s->owners; o; o = o->hh.next)
+        check_owner(w, s, o);
     if (bytes != s->open_bytes)
         broken(w, "books: open bytes %zu, counted %zu", bytes, s->open_bytes);
 }

@@ -199,12 +199,25 @@ static inline void add_batch(struct fx_group *g, uint64_t row, uint64_t cursor,
     b->values = blob_new(buf_span(&values));
 }
 
-/* Two chunks of 10; the first's odd tasks are recorded before its even ones. */
+static inline void add_key(struct fx_group *g, enum peer_role role, int64_t revoked_ns)
+{
+    struct key_row *k = &fx_add(g, FX_KEY)->key;
+
+    *k = (struct key_row){ .public_key = { 1, 2, 3 },
+                           .name = SPAN_LIT("alice"),
+                           .owner = SPAN_LIT("staff"),
+                           .role = role,
+                           .created_wall_ns = 5,
+                           .revoked_wall_ns = revoked_ns };
+}
+
+/* Two chunks of 10; the first's odd tasks are recorded before its even ones. A key. */
 static inline void fill(struct fixture *f)
 {
     struct fx_group *g = fx_group_new();
 
     add_job(g, 1);
+    add_key(g, ROLE_CLIENT, 0);
     add_chunk(g, 1, 0, 0, 10);
     add_chunk(g, 1, 1, 10, 10);
     push(f, g);

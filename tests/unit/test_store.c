@@ -187,6 +187,11 @@ static void everything_is_there_after_a_reopen(void **state)
     assert_int_equal(f->recorded, 14);
     assert_int_equal(f->pending, 4);
     assert_int_equal(f->next_row, 4);
+    assert_int_equal(f->job_bytes, 50 + 20); /* of inputs, of what is visible */
+    assert_int_equal(f->keys, 1);
+    assert_string_equal(f->key_name, "alice");
+    assert_int_equal(f->key_row.role, ROLE_CLIENT);
+    assert_int_equal(f->key_row.public_key[2], 3);
     g = fx_group_new();
     fx_add(g, FX_READ_CHUNK)->read_chunk =
         (struct fx_read_chunk){ .job = 1, .seq = 1, .first = 10, .n = 10 };
@@ -212,6 +217,7 @@ static void pending_is_shown_once_published(void **state)
     fx->show.job = 1;
     fx->show.cursor = 10;
     fx->show.n = 2;
+    fx->show.bytes = 6;
     fx->show.statuses = blob_new(SPAN_LIT("\0\0"));
     push(f, g);
     struct fx_read_results *r =
@@ -220,6 +226,24 @@ static void pending_is_shown_once_published(void **state)
     assert_int_equal(r->ret.n, 2);
     assert_int_equal(r->ret_next, 12);
     assert_memory_equal(r->ret.values->data, "v10v11", 6);
+    store_close(f->store, false);
+    open_store(f);
+    assert_int_equal(f->job_bytes, 50 + 20 + 6);
+}
+
+/* A key has one row, the last one that was said of it. */
+static void a_keys_row_is_replaced(void **state)
+{
+    struct fixture *f = *state;
+    struct fx_group *g = fx_group_new();
+
+    fill(f);
+    add_key(g, ROLE_CLIENT, 9);
+    push(f, g);
+    store_close(f->store, false);
+    open_store(f);
+    assert_int_equal(f->keys, 1);
+    assert_int_equal(f->key_row.revoked_wall_ns, 9);
 }
 
 static void a_second_owner_is_refused(void **state)
@@ -272,6 +296,7 @@ static void a_hole_in_the_index_is_refused(void **state)
         { "DELETE FROM chunk WHERE id & 15 = 1", "list of chunks of job 1" },
         { "DELETE FROM batch WHERE row = 2", "list of records of job 1" },
         { "UPDATE job SET retries = 9", "description of job 1" },
+        { "UPDATE key SET role = 2", "the key alice is not what was written" },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(holes); i++) {
@@ -349,6 +374,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(pending_is_shown_once_published, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(a_keys_row_is_replaced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_second_owner_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damage_is_noticed, set_up, tear_down),
         cmocka_unit_test(a_hole_in_the_index_is_refused),

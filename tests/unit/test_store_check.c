@@ -79,6 +79,9 @@ static void broken_promises_are_named(void **state)
         { "UPDATE job SET state = 2", "it has ended with 10 records for 20 tasks" },
         { "UPDATE job SET tasks = 21", "20 tasks in 2 chunks are there, 21 in 2 were" },
         { "DELETE FROM job", "chunk 1 belongs to no chunk of a job" },
+        { "UPDATE job SET bytes = 1", "70 bytes are stored, 1 are counted" },
+        { "UPDATE key SET role = 2", "key alice: it is not what was written" },
+        { "UPDATE key SET revoked = 7", "key alice: it is not what was written" },
         { "UPDATE meta SET v = -1 WHERE k = 'epoch'",
           "the epoch or the running time is missing" },
     };
@@ -101,8 +104,9 @@ static void broken_promises_are_named(void **state)
 /* Every byte of inputs, values, statuses and descriptions, one bit of each. */
 static void every_flipped_bit_is_found(void **state)
 {
-    static const char *const written[] = { "i0i1i2i3i4i5i6i7i8i9", "v1v3v5v7v9",
-                                           "v0v2v4v6v8", "name", "sha256" };
+    static const char *const written[] = {
+        "i0i1i2i3i4i5i6i7i8i9", "v1v3v5v7v9", "v0v2v4v6v8", "name", "sha256", "alice"
+    };
     struct fixture *f = *state;
     AUTO_FREE char *path = xasprintf("%s/tidemill.db", f->dir);
     static uint8_t bytes[512 * KIB];
@@ -125,7 +129,7 @@ static void every_flipped_bit_is_found(void **state)
         }
     }
     close(fd);
-    assert_true(tried >= 20 + 2 * 10 + 4);
+    assert_true(tried >= 20 + 2 * 10 + 4 + 5);
     assert_int_equal(check(f->dir, &lines), 0);
     open_store(f);
 }
