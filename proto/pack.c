@@ -101,10 +101,10 @@ void input_pack(struct buf *out, const struct task_input *in)
 {
     msgpack_packer pk;
     size_t n = !!in->path.len + !!in->url.len + !!in->has_data + !!in->shown.len +
-               !!in->out.len + !!in->size;
+               !!in->out.len + !!in->size + !!in->after.len + !!in->named;
 
     buf_reserve(out, HEADERS_MAX + in->path.len + in->url.len + in->data.len +
-                         in->shown.len + in->out.len);
+                         in->shown.len + in->out.len + in->after.len);
     msgpack_packer_init(&pk, out, write_buf);
     msgpack_pack_map(&pk, n);
     bin(&pk, "p", in->path);
@@ -116,6 +116,8 @@ void input_pack(struct buf *out, const struct task_input *in)
     bin(&pk, "n", in->shown);
     bin(&pk, "o", in->out);
     number(&pk, "z", in->size);
+    bin(&pk, "m", in->after);
+    number(&pk, "l", in->named);
 }
 
 void value_pack(struct buf *out, const struct task_value *v)
@@ -123,7 +125,7 @@ void value_pack(struct buf *out, const struct task_value *v)
     msgpack_packer pk;
     size_t n = !!v->bytes + !!v->out_bytes + !!v->n_digests + !!v->n_out_digests +
                !!v->error.len + !!v->output.len + v->has_body + !!v->http_status +
-               !!v->retry_after_s + !!v->elapsed_us;
+               !!v->retry_after_s + !!v->elapsed_us + !!v->skipped + v->more + v->is_file;
 
     buf_reserve(out, HEADERS_MAX + digests_room(v->digests, v->n_digests) +
                          digests_room(v->out_digests, v->n_out_digests) + v->error.len +
@@ -143,18 +145,22 @@ void value_pack(struct buf *out, const struct task_value *v)
     number(&pk, "h", v->http_status);
     number(&pk, "r", v->retry_after_s);
     number(&pk, "t", v->elapsed_us);
+    number(&pk, "q", v->skipped);
+    number(&pk, "m", v->more);
+    number(&pk, "y", v->is_file);
 }
 
 void spec_pack(struct buf *out, const struct job_spec *s)
 {
     msgpack_packer pk;
-    size_t room = HEADERS_MAX + s->command.len + s->ca_file.len + s->present.len;
+    size_t room = HEADERS_MAX + s->command.len + s->ca_file.len + s->present.len +
+                  s->on.len;
     uint32_t flags = (s->armor ? 1 : 0) | (s->force ? 2 : 0) | (s->no_sync ? 4 : 0);
     size_t n = !!s->command.len + !!s->source + !!s->algos + !!s->transform +
                !!s->out_algos + !!s->n_recipients + !!s->sink + !!flags +
                !!s->connect_timeout_ns + !!s->stall_ns + !!s->timeout_ns +
                !!s->max_bytes + !!s->per_host + (s->rate > 0) + !!s->ca_file.len +
-               !!s->present.len;
+               !!s->on.len + !!s->present.len;
 
     CHECK(s->n_recipients <= SPEC_RECIPIENTS_MAX);
     for (uint32_t i = 0; i < s->n_recipients; i++)
@@ -191,6 +197,7 @@ void spec_pack(struct buf *out, const struct job_spec *s)
         msgpack_pack_double(&pk, s->rate);
     }
     bin(&pk, "ca", s->ca_file);
+    bin(&pk, "on", s->on);
     bin(&pk, "P", s->present);
 }
 
@@ -200,7 +207,7 @@ void spec_pack(struct buf *out, const struct job_spec *s)
 struct field {
     const char *key;
     size_t key_len;
-    enum { AS_SPAN, AS_U64, AS_U32, AS_REAL, AS_CALL } as;
+    enum { AS_SPAN, AS_U64, AS_U32, AS_REAL, AS_BOOL, AS_CALL } as;
     size_t off;
     int (*call)(void *to, const struct map_value *v, struct err *err);
 };
@@ -229,6 +236,11 @@ static int store(const struct field *f, void *to, const struct map_value *v,
             *(uint64_t *)at = v->uint;
         else
             *(uint32_t *)at = (uint32_t)v->uint;
+        return 0;
+    case AS_BOOL: /* as a number: 0 or not */
+        if (v->kind != MAP_UINT)
+            return wrong(f, err);
+        *(bool *)at = v->uint != 0;
         return 0;
     case AS_REAL:
         if (v->kind == MAP_UINT)
@@ -291,6 +303,8 @@ int input_unpack(struct span bytes, struct task_input *ret, struct err *err)
         { NAME("n"), AS_SPAN, offsetof(struct task_input, shown), NULL },
         { NAME("o"), AS_SPAN, offsetof(struct task_input, out), NULL },
         { NAME("z"), AS_U64, offsetof(struct task_input, size), NULL },
+        { NAME("m"), AS_SPAN, offsetof(struct task_input, after), NULL },
+        { NAME("l"), AS_BOOL, offsetof(struct task_input, named), NULL },
         { NULL, 0, AS_SPAN, 0, NULL },
     };
 
@@ -371,6 +385,9 @@ int value_unpack(struct span bytes, struct task_value *ret, struct err *err)
         { NAME("h"), AS_U32, offsetof(struct task_value, http_status), NULL },
         { NAME("r"), AS_U32, offsetof(struct task_value, retry_after_s), NULL },
         { NAME("t"), AS_U64, offsetof(struct task_value, elapsed_us), NULL },
+        { NAME("q"), AS_U64, offsetof(struct task_value, skipped), NULL },
+        { NAME("m"), AS_BOOL, offsetof(struct task_value, more), NULL },
+        { NAME("y"), AS_BOOL, offsetof(struct task_value, is_file), NULL },
         { NULL, 0, AS_SPAN, 0, NULL },
     };
 
@@ -428,6 +445,7 @@ int spec_unpack(struct span bytes, struct job_spec *ret, struct err *err)
         { NAME("ph"), AS_U32, offsetof(struct job_spec, per_host), NULL },
         { NAME("pr"), AS_REAL, offsetof(struct job_spec, rate), NULL },
         { NAME("ca"), AS_SPAN, offsetof(struct job_spec, ca_file), NULL },
+        { NAME("on"), AS_SPAN, offsetof(struct job_spec, on), NULL },
         { NAME("P"), AS_SPAN, offsetof(struct job_spec, present), NULL },
         { NULL, 0, AS_SPAN, 0, NULL },
     };
@@ -436,11 +454,13 @@ int spec_unpack(struct span bytes, struct job_spec *ret, struct err *err)
     memset(ret, 0, sizeof(*ret));
     if (read_map(bytes, fields, ret, err) < 0)
         return -1;
-    if (ret->source > SOURCE_URL || ret->sink > SINK_FILE ||
+    if (ret->source > SOURCE_DIR || ret->sink > SINK_FILE ||
         ret->transform > TRANSFORM_DECRYPT || ret->algos >= BIT(ALGO_COUNT) ||
         ret->out_algos >= BIT(ALGO_COUNT))
         return err_set(err, 1, "the job's pipeline is of an unknown kind");
     if (ret->transform == TRANSFORM_ENCRYPT && ret->n_recipients == 0)
         return err_set(err, 2, "encrypting needs a recipient");
+    if (ret->source == SOURCE_DIR && (ret->transform || ret->sink != SINK_NONE))
+        return err_set(err, 1, "a walk has neither transform nor sink");
     return 0;
 }

@@ -25,8 +25,10 @@ struct task_input {
     struct span data;  /* "b": inline bytes */
     struct span shown; /* "n": the name as the user gave it; absent = path or url */
     struct span out;   /* "o": absolute path of the output file; absent = none */
+    struct span after; /* "m": of a walk: only names behind this one; empty = all */
     uint64_t size;     /* "z": bytes, a hint; 0 = unknown */
     bool has_data;     /* data may be present and empty */
+    bool named;        /* "l": of a walk: the user named it, so a link is followed */
 };
 void input_pack(struct buf *out, const struct task_input *in);
 int input_unpack(struct span bytes, struct task_input *ret, struct err *err);
@@ -49,6 +51,10 @@ struct task_value {
     uint32_t http_status;   /* "h" */
     uint32_t retry_after_s; /* "r": a server's Retry-After, or when a turn at it comes */
     uint64_t elapsed_us;    /* "t" */
+    /* Of a walk, whose page of entries (proto/page.h) is the body: */
+    uint64_t skipped; /* "q": entries that are neither files nor directories */
+    bool more;        /* "m": names follow behind the page's last */
+    bool is_file;     /* "y": it is no directory but a regular file, of so many bytes */
     struct digest digests[PACK_DIGESTS_MAX]; /* "d": of the source's bytes */
     /* "D": of the bytes after encrypt or decrypt */
     struct digest out_digests[PACK_DIGESTS_MAX];
@@ -61,7 +67,12 @@ void value_pack(struct buf *out, const struct task_value *v);
 int value_unpack(struct span bytes, struct task_value *ret, struct err *err);
 
 /* The pipeline of a job and its parameters: a map, carried in Submit and Lease. */
-enum source_kind { SOURCE_BYTES, SOURCE_PATH, SOURCE_URL };
+enum source_kind {
+    SOURCE_BYTES,
+    SOURCE_PATH,
+    SOURCE_URL,
+    SOURCE_DIR, /* a directory on the node, whose entries are the value (a walk) */
+};
 enum sink_kind { SINK_NONE, SINK_RETURN, SINK_FILE };
 enum transform_kind { TRANSFORM_NONE, TRANSFORM_ENCRYPT, TRANSFORM_DECRYPT };
 enum { SPEC_RECIPIENTS_MAX = 64 };
@@ -83,6 +94,7 @@ struct job_spec {
     uint32_t per_host;   /* "ph": transfers at once to one host, 0 = default */
     double rate;         /* "pr": new transfers a second to one host, 0 = no limit */
     struct span ca_file; /* "ca": extra CA file on the node; empty = system */
+    struct span on;      /* "on": which nodes (proto/select.h); empty = all */
     struct span present; /* "P": opaque to all but the client that prints results */
 };
 void spec_pack(struct buf *out, const struct job_spec *spec);

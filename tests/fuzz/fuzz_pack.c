@@ -1,6 +1,7 @@
-/* Inputs, values and specs. Input: which of them (1 byte), its MessagePack. What is
- * understood is packed, understood and packed again: the same bytes. */
+/* Inputs, values, specs and pages of directories. Input: which of them (1 byte), its
+ * bytes. What is understood is packed, understood and packed again: the same bytes. */
 #include "proto/pack.h"
+#include "proto/page.h"
 #include "tests/fuzz/fuzz.h"
 
 static void try_input(struct span in)
@@ -52,7 +53,7 @@ static void try_spec(struct span in)
         fuzz_check_err(&err);
         return;
     }
-    CHECK(v.source <= SOURCE_URL && v.sink <= SINK_FILE);
+    CHECK(v.source <= SOURCE_DIR && v.sink <= SINK_FILE);
     CHECK(v.n_recipients <= SPEC_RECIPIENTS_MAX && v.algos < BIT(ALGO_COUNT));
     for (uint32_t i = 0; i < v.n_recipients; i++)
         fuzz_touch(v.recipients[i]);
@@ -62,9 +63,33 @@ static void try_spec(struct span in)
     CHECK(span_eq(buf_span(&once), buf_span(&twice)));
 }
 
+/* Names are such as may stand below a directory, and a page is what its entries make. */
+static void try_page(struct span in)
+{
+    AUTO_BUF once = BUF_INIT, twice = BUF_INIT;
+    struct page_entry e;
+    struct err err = { 0 };
+    size_t pos = 0;
+    int rc;
+
+    while ((rc = page_next(in, &pos, &e, &err)) == 1) {
+        CHECK(fuzz_within(e.name, in) && e.name.len && !memchr(e.name.data, 0, e.name.len));
+        CHECK(!memchr(e.name.data, '/', e.name.len) && pos <= in.len);
+        CHECK(!span_eq(e.name, SPAN_LIT("..")) && !span_eq(e.name, SPAN_LIT(".")));
+        page_add(&once, &e);
+    }
+    if (rc < 0)
+        fuzz_check_err(&err);
+    pos = 0;
+    while (page_next(buf_span(&once), &pos, &e, &err) == 1)
+        page_add(&twice, &e);
+    CHECK(span_eq(buf_span(&once), buf_span(&twice)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static void (*const tries[])(struct span) = { try_input, try_value, try_spec };
+    static void (*const tries[])(struct span) = { try_input, try_value, try_spec,
+                                                  try_page };
     struct span in = span_of(data, size);
 
     tries[fuzz_number(&in, 1) % ARRAY_LEN(tries)](in);

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "proto/pack.h"
+#include "proto/page.h"
 
 static void inputs_come_back(void **state)
 {
@@ -14,6 +15,7 @@ static void inputs_come_back(void **state)
         { .url = SPAN_LIT("http://x/"), .out = SPAN_LIT("/o") },
         { .data = SPAN_LIT("bytes"), .has_data = true },
         { .has_data = true },
+        { .path = SPAN_LIT("/d"), .after = SPAN_LIT("\xff\n"), .named = true },
     };
 
     (void)state;
@@ -29,6 +31,8 @@ static void inputs_come_back(void **state)
         assert_true(span_eq(got.out, cases[i].out));
         assert_int_equal(got.size, cases[i].size);
         assert_int_equal(got.has_data, cases[i].has_data);
+        assert_true(span_eq(got.after, cases[i].after));
+        assert_int_equal(got.named, cases[i].named);
     }
 }
 
@@ -64,6 +68,9 @@ static void values_come_back(void **state)
         .http_status = 200,
         .retry_after_s = 3,
         .elapsed_us = 1234567,
+        .skipped = 9,
+        .more = true,
+        .is_file = true,
     };
     AUTO_BUF out = BUF_INIT;
     struct task_value got;
@@ -80,6 +87,7 @@ static void values_come_back(void **state)
     assert_true(span_eq(got.body, v.body));
     assert_int_equal(got.http_status, 200);
     assert_int_equal(got.elapsed_us, 1234567);
+    assert_true(got.more && got.is_file && got.skipped == 9);
     for (size_t cut = 0; cut < out.len; cut++)
         assert_int_equal(value_unpack(span_of(out.data, cut), &got, NULL), -1);
 }
@@ -97,6 +105,7 @@ static void specs_come_back(void **state)
                           .no_sync = true,
                           .rate = 2.5,
                           .max_bytes = 1ull << 50,
+                          .on = SPAN_LIT("disk=ssd\neach"),
                           .present = SPAN_LIT("\xff\x00") };
     AUTO_BUF out = BUF_INIT;
     struct job_spec got;
@@ -109,11 +118,59 @@ static void specs_come_back(void **state)
     assert_true(span_eq(got.recipients[1], SPAN_LIT("age1b")));
     assert_true(got.armor && got.no_sync && !got.force);
     assert_true(got.rate == 2.5);
+    assert_true(span_eq(got.on, s.on));
     assert_true(span_eq(got.present, s.present));
     s.n_recipients = 0;
     buf_clear(&out);
     spec_pack(&out, &s);
     assert_int_equal(spec_unpack(buf_span(&out), &got, NULL), -1);
+}
+
+static void pages_come_back(void **state)
+{
+    const struct page_entry t[] = {
+        { PAGE_FILE, SPAN_LIT("a\nb"), 0 },
+        { PAGE_DIR, SPAN_LIT("\xff"), 0 },
+        { PAGE_FILE, SPAN_LIT("..."), 127 },
+        { PAGE_FILE, SPAN_LIT("x"), 128 },
+        { PAGE_FILE, SPAN_LIT("y"), UINT64_MAX },
+    };
+    AUTO_BUF page = BUF_INIT;
+    struct page_entry e;
+    size_t pos = 0, most = 0;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        page_add(&page, &t[i]);
+        most += page_entry_bytes(t[i].name.len);
+    }
+    assert_true(page.len <= most);
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        assert_int_equal(page_next(buf_span(&page), &pos, &e, NULL), 1);
+        assert_int_equal(e.kind, t[i].kind);
+        assert_true(span_eq(e.name, t[i].name));
+        assert_int_equal(e.size, t[i].size);
+    }
+    assert_int_equal(page_next(buf_span(&page), &pos, &e, NULL), 0);
+}
+
+static void pages_that_lead_elsewhere_are_refused(void **state)
+{
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } t[] = {
+        { "d..", 4 },  { "d.", 3 },    { "da/b", 5 }, { "d", 2 },       { "da", 2 },
+        { "xa\0", 3 }, { "fa\0", 3 }, { "fa\0\x80", 4 }, { "f", 1 },
+        { "fa\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 14 },
+    };
+    struct page_entry e;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        size_t pos = 0;
+        assert_int_equal(page_next(span_of(t[i].bytes, t[i].len), &pos, &e, NULL), -1);
+    }
 }
 
 /* Keys of a later release are skipped, however they are nested. */
@@ -176,6 +233,8 @@ int main(void)
         cmocka_unit_test(an_input_has_one_source),
         cmocka_unit_test(values_come_back),
         cmocka_unit_test(specs_come_back),
+        cmocka_unit_test(pages_come_back),
+        cmocka_unit_test(pages_that_lead_elsewhere_are_refused),
         cmocka_unit_test(unknown_keys_are_skipped),
         cmocka_unit_test(bombs_are_refused),
         cmocka_unit_test(a_rate_is_a_finite_number),

@@ -9,184 +9,10 @@
 
 #include "base/failpoint.h"
 #include "worker/ops/dirs.h"
+#include "worker/ops/files_roots.h"
 
 /* From so many files of one group on, one syncfs is cheaper than an fsync each. */
 enum { SYNCFS_FROM = 32 };
-
-struct root {
-    char *dir; /* absolute, no link in it, without a slash at its end: "" is "/" */
-    bool read_only;
-};
-struct files_roots {
-    struct root *list;
-    size_t n;
-    struct dirs_durable *durable;
-};
-
-/* ---- roots ---- */
-
-static int root_add(struct files_roots *r, const char *spec, struct err *err)
-{
-    AUTO_FREE char *dir = xstrdup(spec);
-    size_t len = strlen(dir);
-    bool ro = len > 3 && strcmp(dir + len - 3, ":ro") == 0;
-    struct stat st;
-    char *real;
-
-    if (ro)
-        dir[len - 3] = 0;
-    real = realpath(dir, NULL);
-    if (!real)
-        return err_sys(err, 2, "--root %s", dir);
-    if (stat(real, &st) < 0 || !S_ISDIR(st.st_mode)) {
-        free(real);
-        return err_set(err, 2, "--root %s: not a directory", dir);
-    }
-    if (strcmp(real, "/") == 0)
-        real[0] = 0;
-    r->list = xrealloc(r->list, (r->n + 1) * sizeof(*r->list));
-    r->list[r->n++] = (struct root){ real, ro };
-    return 0;
-}
-
-int files_roots_new(const char *const *specs, size_t n, struct files_roots **ret,
-                    struct err *err)
-{
-    struct files_roots *r = xcalloc(1, sizeof(*r));
-
-    r->durable = dirs_durable_new();
-    for (size_t i = 0; i < n; i++)
-        if (root_add(r, specs[i], err) < 0) {
-            files_roots_free(r);
-            return -1;
-        }
-    *ret = r;
-    return 0;
-}
-
-void files_roots_free(struct files_roots *r)
-{
-    if (!r)
-        return;
-    for (size_t i = 0; i < r->n; i++)
-        free(r->list[i].dir);
-    free(r->list);
-    dirs_durable_free(r->durable);
-    free(r);
-}
-
-/* Where an absolute path without links lies; NULL = outside. The longest root counts, so
- * that a :ro below a writable one is obeyed. */
-static const struct root *root_of(const struct files_roots *r, const char *path)
-{
-    const struct root *best = NULL;
-
-    for (size_t i = 0; i < r->n; i++) {
-        size_t len = strlen(r->list[i].dir);
-        if (strncmp(path, r->list[i].dir, len) == 0 &&
-            (path[len] == '/' || path[len] == 0) && (!best || len > strlen(best->dir)))
-            best = &r->list[i];
-    }
-    return best;
-}
-
-static int outside(struct err *err)
-{
-    err_set(err, 5, "outside of the worker's roots");
-    return err_hint(err, "start the worker with a --root that holds it");
-}
-
-/* A NUL-ended copy of a path that may be used; NULL with err. Caller frees. */
-static char *path_of(struct span path, struct err *err)
-{
-    if (path.len == 0 || path.data[0] != '/' || memchr(path.data, 0, path.len)) {
-        err_set(err, 1, "not an absolute path");
-        return NULL;
-    }
-    return span_dup(path);
-}
-
-/* ---- sources ---- */
-
-/* No part of it is "", "." or "..": what lies where it says, if no link is on the way. */
-static bool is_plain(const char *path)
-{
-    for (const char *part = path, *end; *part; part = end) {
-        end = strchrnul(++part, '/');
-        size_t len = (size_t)(end - part);
-        if (len == 0 || (len <= 2 && strncmp(part, "..", len) == 0))
-            return false;
-    }
-    return true;
-}
-
-static int must_be_regular(const struct stat *st, struct err *err)
-{
-    if (S_ISDIR(st->st_mode))
-        return err_set(err, 1, "%s", strerror(EISDIR));
-    if (!S_ISREG(st->st_mode))
-        return err_set(err, 1, "not a regular file");
-    return 0;
-}
-
-/* Of what was looked at before: a FIFO would block, a device might do worse. -1 with err;
- * *ret_fd -1, errno: it cannot be opened. */
-static int open_regular(const char *real, int *ret_fd, struct stat *ret_st,
-                        struct err *err)
-{
-    struct open_how how = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
-                            .resolve = RESOLVE_NO_SYMLINKS };
-
-    *ret_fd = (int)syscall(SYS_openat2, AT_FDCWD, real, &how, sizeof(how));
-    if (*ret_fd < 0)
-        return 0;
-    if (fstat(*ret_fd, ret_st) < 0)
-        err_set(err, 1, "cannot be looked at");
-    else if (must_be_regular(ret_st, err) == 0)
-        return 0;
-    close(*ret_fd);
-    return -1;
-}
-
-/* Without a link on the way, three calls are enough. *ret_fd -1: it needs the long way.
- */
-static int open_plain(const struct files_roots *roots, const char *name, int *ret_fd,
-                      struct stat *ret_st, struct err *err)
-{
-    *ret_fd = -1;
-    if (!is_plain(name) || !root_of(roots, name) ||
-        fstatat(AT_FDCWD, name, ret_st, AT_SYMLINK_NOFOLLOW) < 0 ||
-        !S_ISREG(ret_st->st_mode))
-        return 0;
-    return open_regular(name, ret_fd, ret_st, err);
-}
-
-int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
-               struct stat *ret_st, struct err *err)
-{
-    AUTO_FREE char *name = path_of(path, err);
-    AUTO_FREE char *real = NULL;
-    int fd, rc;
-
-    errno = 0; /* which says whether another try is worth it */
-    if (!name || open_plain(roots, name, ret_fd, ret_st, err) < 0)
-        return -1;
-    if (*ret_fd >= 0)
-        return 0;
-    fd = open(name, O_PATH | O_CLOEXEC);
-    if (fd < 0)
-        return err_set(err, 1, "%s", strerror(errno));
-    real = dirs_real(fd);
-    rc = fstat(fd, ret_st);
-    close(fd);
-    if (rc < 0 || !real)
-        return err_set(err, 1, "cannot be looked at");
-    if (!root_of(roots, real))
-        return outside(err);
-    if (must_be_regular(ret_st, err) < 0 || open_regular(real, ret_fd, ret_st, err) < 0)
-        return -1;
-    return *ret_fd < 0 ? err_set(err, 1, "%s", strerror(errno)) : 0;
-}
 
 /* ---- outputs ---- */
 
@@ -216,10 +42,10 @@ static char *existing_part(const char *dir, const char **ret_rest)
 static int may_write(const struct files_roots *roots, const char *real, struct err *err)
 {
     const struct root *root =
-        real ? root_of(roots, strcmp(real, "/") == 0 ? "" : real) : NULL;
+        real ? roots_of(roots, strcmp(real, "/") == 0 ? "" : real) : NULL;
 
     if (!root)
-        return outside(err);
+        return roots_outside(err);
     if (root->read_only)
         return err_set(err, 5, "its root is read-only (:ro)");
     return 0;
@@ -249,7 +75,7 @@ static int dir_open(const struct files_roots *roots, const char *dir, bool make,
     AUTO_FREE char *real = NULL;
     int fd = -1;
 
-    if (is_plain(dir) && may_write(roots, dir, NULL) == 0)
+    if (roots_plain(dir) && may_write(roots, dir, NULL) == 0)
         fd = (int)syscall(SYS_openat2, AT_FDCWD, dir, &how, sizeof(how));
     if (fd >= 0)
         return fd;
@@ -274,7 +100,7 @@ static int dir_open(const struct files_roots *roots, const char *dir, bool make,
 static int place_names(struct span out, const struct files_attempt *at, char **ret_dir,
                        struct place *ret, struct err *err)
 {
-    AUTO_FREE char *path = path_of(out, err);
+    AUTO_FREE char *path = roots_path(out, err);
     char *slash;
     int n;
 
@@ -534,7 +360,7 @@ static void neighbours_sync(const struct files_roots *roots, const struct neighb
                             struct files_item *items, size_t end)
 {
     AUTO_FREE char *real = of->path ? dirs_real(of->dir) : NULL;
-    const struct root *root = real ? root_of(roots, real) : NULL;
+    const struct root *root = real ? roots_of(roots, real) : NULL;
     unsigned levels = 0;
 
     if (!of->path)

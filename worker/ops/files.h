@@ -31,6 +31,11 @@ struct files_attempt {
  * the path. */
 int files_open(const struct files_roots *roots, struct span path, int *ret_fd,
                struct stat *ret_st, struct err *err);
+/* Opens a directory for reading its names. named: the user named it, so a symbolic link
+ * is followed, and a regular file is no error: *ret_fd is -1 then, *ret_st says what it
+ * is. What is opened lies under a root, wherever links on the way lead. */
+int files_open_dir(const struct files_roots *roots, struct span path, bool named,
+                   int *ret_fd, struct stat *ret_st, struct err *err);
 /* Makes the output's temporary ".NAME.tm-EPOCH-LEASE-TASK" (NAME cut where too long) in
  * its directory, which is made with its parents when missing. Its mode is 0600 until all
  * is written, so that it can be opened once more. An output that exists is an error now

@@ -11,6 +11,7 @@
 #include "worker/ops/age.h"
 #include "worker/ops/hash.h"
 #include "worker/ops/part.h"
+#include "worker/ops/walkdir.h"
 
 /* One read: large enough for the disk, small enough for the second-level cache. */
 enum { READ_BYTES = 256 * KIB };
@@ -328,6 +329,10 @@ static int run(struct run *r)
     bool opened = false;
     struct stat st;
 
+    if (w->spec->source == SOURCE_DIR) {
+        r->status = walkdir_run(r->env, w->in, r->mem, r->ret, &r->err);
+        return r->status == TASK_OK ? 0 : -1;
+    }
     if (!w->has_body && source < 0 && w->in->path.len) {
         if (files_open(r->env->roots, w->in->path, &source, &st, &r->err) < 0)
             return fail(r, task_status_of(errno));
