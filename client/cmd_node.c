@@ -26,6 +26,7 @@ static void line(const struct tm_rows *rows)
 {
     AUTO_FREE char *name = row_text(rows, "name");
     AUTO_FREE char *state = row_text(rows, "state");
+    AUTO_FREE char *labels = row_text(rows, "labels");
     char procs[48], coros[48], tasks[32], done[32];
 
     snprintf(procs, sizeof(procs), "%llu/%llu",
@@ -34,9 +35,9 @@ static void line(const struct tm_rows *rows)
     snprintf(coros, sizeof(coros), "%llu/%llu",
              (unsigned long long)tm_rows_uint(rows, "coroutines_busy"),
              (unsigned long long)tm_rows_uint(rows, "coroutines"));
-    printf("%-20s %-9s %10s %12s %10s %14s\n", name, state, procs, coros,
+    printf("%-20s %-9s %10s %12s %10s %14s  %s\n", name, state, procs, coros,
            cli_count(tm_rows_uint(rows, "tasks"), tasks),
-           cli_count(tm_rows_uint(rows, "done"), done));
+           cli_count(tm_rows_uint(rows, "done"), done), labels);
 }
 
 static int list(const struct call *call, const char *const *args, size_t n)
@@ -48,8 +49,8 @@ static int list(const struct call *call, const char *const *args, size_t n)
     if (tm_query(call->tm, "nodes", 0, &rows, &err) < 0)
         return cli_tm_error(&err);
     if (!call->json)
-        printf("%-20s %-9s %10s %12s %10s %14s\n", "NODE", "STATE", "PROCESSES",
-               "COROUTINES", "TASKS", "DONE");
+        printf("%-20s %-9s %10s %12s %10s %14s  %s\n", "NODE", "STATE", "PROCESSES",
+               "COROUTINES", "TASKS", "DONE", "LABELS");
     while (tm_rows_next(rows)) {
         if (call->json)
             row_json(rows);

@@ -13,6 +13,7 @@
 #include "base/crypto.h"
 #include "client/cmd.h"
 #include "client/json.h"
+#include "proto/select.h"
 
 enum { GENERATIONS_MAX = 1000 };
 
@@ -55,9 +56,13 @@ static int count(struct retry *r, struct tm_error *err)
     return rc;
 }
 
-static int add(struct tm_job *job, const struct tm_result *r, struct tm_error *err)
+/* each: a task is of the node that its result names. */
+static int add(struct tm_job *job, const struct tm_result *r, bool each,
+               struct tm_error *err)
 {
+    AUTO_FREE char *node = each ? span_dup(span_of(r->node.data, r->node.len)) : NULL;
     struct tm_input in = {
+        .node = node,
         .shown = r->shown.len ? (const char *)r->shown.data : NULL,
         .shown_len = r->shown.len,
         .out = r->out.len ? (const char *)r->out.data : NULL,
@@ -93,7 +98,7 @@ static int feed(const struct retry *r, struct tm_job *job, uint64_t skip,
             continue;
         if (skip)
             skip--;
-        else if (add(job, &result, err) < 0)
+        else if (add(job, &result, select_each(span_str(r->spec.on)), err) < 0)
             break;
     }
     tm_job_free(failed);
@@ -175,6 +180,12 @@ static int make(struct retry *r, struct tm_job *old, struct tm_error *err)
         snprintf(err->text, sizeof(err->text), "j%llu has not ended", id);
         snprintf(err->hint, sizeof(err->hint),
                  "tidemill wait j%llu, or tidemill job cancel j%llu", id, id);
+        return -1;
+    }
+    if (r->spec.source == TM_SOURCE_DIR) {
+        err->code = EXIT_ERROR;
+        snprintf(err->text, sizeof(err->text), "j%llu is a walk of directories", id);
+        snprintf(err->hint, sizeof(err->hint), "say the command again that made it");
         return -1;
     }
     if (count(r, err) < 0)

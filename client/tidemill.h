@@ -146,7 +146,8 @@ void tm_up_stop(struct tm_up *up); /* SIGTERM, waits, frees; takes NULL */
 
 enum tm_algo { TM_MD5, TM_SHA1, TM_SHA256, TM_SHA512, TM_BLAKE2B, TM_ALGO_COUNT };
 const char *tm_algo_name(enum tm_algo algo); /* "sha256"; static */
-enum tm_source { TM_SOURCE_BYTES, TM_SOURCE_PATH, TM_SOURCE_URL };
+/* TM_SOURCE_DIR: the inputs are paths of directories, the values their entries. */
+enum tm_source { TM_SOURCE_BYTES, TM_SOURCE_PATH, TM_SOURCE_URL, TM_SOURCE_DIR };
 enum tm_sink { TM_SINK_NONE, TM_SINK_RETURN, TM_SINK_FILE };
 enum tm_transform { TM_TRANSFORM_NONE, TM_TRANSFORM_ENCRYPT, TM_TRANSFORM_DECRYPT };
 enum tm_state { TM_OPEN, TM_SEALED, TM_DONE, TM_JOB_CANCELLED, TM_ABANDONED };
@@ -169,6 +170,8 @@ struct tm_job_spec {
     uint32_t per_host;   /* transfers at once to one host; 0 = default */
     double rate;         /* new transfers a second to one host; 0 = no limit */
     const char *ca_file; /* extra CA certificates, a path on the node; or NULL */
+    const char *on; /* which nodes: names and labels K=V, '\n' between, all of which have
+                       to hold; NULL = any */
     const void *present; /* opaque: comes back from tm_job_describe */
     size_t present_len;
     const char *name; /* or NULL */
@@ -197,6 +200,11 @@ struct tm_input {
     const char *out;   /* absolute path of the output file; NULL = none */
     uint64_t size;     /* bytes, a hint; 0 = unknown */
     size_t path_len, url_len, shown_len, out_len; /* 0 = up to the NUL */
+    const char *node;  /* the only one it may run on; NULL = any. Tasks are numbered as
+                          their chunks are full, of which each such node has its own */
+    const char *after; /* of a directory: only names behind this one; NULL = all */
+    size_t after_len;
+    bool named; /* of a directory: a symbolic link is followed, a file is no error */
 };
 
 /* Adds one input: the job's next task. Blocks while the coordinator takes no more.
@@ -256,11 +264,25 @@ struct tm_result {
     struct tm_bytes error;  /* one line, when the status is not TM_OK */
     struct tm_bytes body;   /* returned bytes (TM_SINK_RETURN) */
     bool has_body;
+    /* Of a directory: body holds entries, which tm_entry_next reads. */
+    bool more;        /* others follow behind the last one: ask again with its `after` */
+    bool is_file;     /* it is a regular file itself, and has no body */
+    uint64_t skipped; /* what is neither file nor directory */
     uint32_t http_status;
     struct tm_bytes node; /* who did it */
     uint32_t attempts;
     uint64_t elapsed_us;
 };
+
+struct tm_entry {
+    bool is_dir; /* else a regular file */
+    struct tm_bytes name;
+    uint64_t size;
+};
+/* The entry of a directory's body at *pos (0 at first), which moves on: 1, 0 at the end,
+ * -1 when the body is malformed. Its name points into the body. */
+int tm_entry_next(struct tm_bytes body, size_t *pos, struct tm_entry *ret,
+                  struct tm_error *err);
 
 /* Asks for results from cursor on (0 = all). Once per job, before the first tm_next,
  * which else does it with cursor 0 and no flags. flags: enum tm_follow_flags. */

@@ -49,6 +49,7 @@ struct chunk_row {
     uint64_t first; /* number of its first task */
     uint32_t n;
     uint8_t digest[WIRE_DIGEST_BYTES];
+    struct span node;  /* where its tasks run; empty = anywhere */
     struct blob *lens; /* n host-order u32 */
     struct blob *body;
 };

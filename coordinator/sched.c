@@ -208,6 +208,13 @@ void sched_peer_unsent(struct sched *s, peer_id id)
         sched_peer_leave(s, p); /* it is told so when it says something */
 }
 
+static void job_open_more(struct sched *s, struct job *j)
+{
+    for (struct stream *st = &j->any; st; st = stream_next(j, st))
+        if (TAILQ_EMPTY(&st->ready) && !stream_all_open(st))
+            stream_open_chunks(s, st);
+}
+
 static void expire_jobs(struct sched *s)
 {
     struct job *j, *tmp;
@@ -222,8 +229,8 @@ static void expire_jobs(struct sched *s)
         job_tell_stuck(s, j);
         if (j->cancelling)
             job_cancel_more(s, j);
-        else if (j->next_open < j->row.chunks && TAILQ_EMPTY(&j->ready))
-            job_open_chunks(s, j);
+        else
+            job_open_more(s, j);
     }
 }
 

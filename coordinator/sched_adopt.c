@@ -82,7 +82,8 @@ void adopt_held(struct sched *s, struct sched_node *n, const struct msg_hello *h
         struct chunk_info *info = j ? &j->chunks[h->chunk] : NULL;
         /* Once settled, what is not known any more was ended, if only by a Done whose
          * answer is still on its way. */
-        if (l || n->settled || !j || (!info->open && info->recorded == info->n))
+        if (l || n->settled || !j || !stream_fits(info->stream, n) ||
+            (!info->open && info->recorded == info->n))
             revoke(s, n, h->lease);
         else if (info->open && info->open->committed)
             adopt(s, n, info->open, h->lease, h->ranges, h->n_ranges);

@@ -5,22 +5,25 @@
 void chunk_list(struct sched *s, struct chunk *c)
 {
     struct job *j = c->job;
+    struct stream *st = c->stream;
     bool want = c->committed && c->waiting > 0 && !j->cancelling && !j->row.paused;
 
     if (want && !c->listed) {
         struct chunk *at; /* from the end: chunks mostly come in order */
-        TAILQ_FOREACH_REVERSE(at, &j->ready, chunk_queue, ready_node)
+        TAILQ_FOREACH_REVERSE(at, &st->ready, chunk_queue, ready_node)
         if (at->seq < c->seq)
             break;
         if (at)
-            TAILQ_INSERT_AFTER(&j->ready, at, c, ready_node);
+            TAILQ_INSERT_AFTER(&st->ready, at, c, ready_node);
         else
-            TAILQ_INSERT_HEAD(&j->ready, c, ready_node);
+            TAILQ_INSERT_HEAD(&st->ready, c, ready_node);
+        j->n_ready++;
     } else if (!want && c->listed) {
-        TAILQ_REMOVE(&j->ready, c, ready_node);
+        TAILQ_REMOVE(&st->ready, c, ready_node);
+        j->n_ready--;
     }
     c->listed = want;
-    want = !TAILQ_EMPTY(&j->ready);
+    want = j->n_ready > 0;
     if (want && !j->listed)
         TAILQ_INSERT_TAIL(&s->ready, j, ready_node);
     else if (!want && j->listed)
@@ -45,6 +48,7 @@ void chunk_free(struct sched *s, struct chunk *c)
     }
     s->open_bytes -= chunk_bytes(c);
     c->job->n_open--;
+    c->stream->n_open--;
     info->open = NULL;
     info->recorded = c->recorded; /* a chunk with none is cancelled unseen */
     blob_unref(c->lens);
@@ -67,6 +71,7 @@ struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row 
     const uint32_t *lens = (const uint32_t *)row->lens->data;
 
     c->job = j;
+    c->stream = j->chunks[row->seq].stream;
     c->seq = row->seq;
     c->n = row->n;
     c->first = row->first;
@@ -90,11 +95,13 @@ struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row 
     }
     j->chunks[c->seq].open = c;
     j->n_open++;
+    c->stream->n_open++;
     s->open_bytes += chunk_bytes(c);
     return c;
 }
 
-struct chunk_info *chunk_info_add(struct job *j, const struct chunk_row *row)
+struct chunk_info *chunk_info_add(struct sched *s, struct job *j,
+                                  const struct chunk_row *row)
 {
     struct chunk_info *info;
 
@@ -103,7 +110,9 @@ struct chunk_info *chunk_info_add(struct job *j, const struct chunk_row *row)
         j->chunks = xrealloc(j->chunks, j->chunks_cap * sizeof(*j->chunks));
     }
     info = &j->chunks[row->seq];
-    *info = (struct chunk_info){ .first = row->first, .n = row->n };
+    *info = (struct chunk_info){ .first = row->first,
+                                 .n = row->n,
+                                 .stream = stream_of(s, j, row->node) };
     memcpy(info->digest, row->digest, sizeof(info->digest));
     return info;
 }
@@ -116,7 +125,7 @@ void job_read_chunk(struct sched *s, struct job *j, uint32_t seq)
     if (info->reading)
         return;
     info->reading = true;
-    j->n_reading++;
+    info->stream->n_reading++;
     s->reading++;
     r = &fx_add(s->g, FX_READ_CHUNK)->read_chunk;
     r->job = j->row.id;
@@ -125,36 +134,39 @@ void job_read_chunk(struct sched *s, struct job *j, uint32_t seq)
     r->n = info->n;
 }
 
-/* P4: what is open stays within its window, whatever the number of jobs. Beyond it a job
- * that could run may have one chunk, so that none starves, up to twice the window. */
-static bool has_room(const struct sched *s, const struct job *j, uint32_t of_job)
+/* P4: what is open stays within its window, whatever the number of jobs. Beyond it a
+ * stream that could run may have one chunk, so that none starves, up to twice the window.
+ */
+static bool has_room(const struct sched *s, const struct stream *st, uint32_t of_stream)
 {
     size_t bytes = s->open_bytes + s->reading * (size_t)WIRE_CHUNK_BYTES_MAX;
 
+    if (!stream_is_here(st))
+        return false;
     if (bytes <= s->config.open_bytes)
         return true;
-    return of_job == 0 && j->placeable && !j->row.paused &&
+    return of_stream == 0 && st->job->placeable && !st->job->row.paused &&
            bytes <= 2 * s->config.open_bytes;
 }
 
-/* Reads chunks back while the job has little to lease and memory allows. */
-void job_open_chunks(struct sched *s, struct job *j)
+void stream_open_chunks(struct sched *s, struct stream *st)
 {
     enum { AHEAD = 8 };
-    uint32_t ahead = j->n_reading;
+    struct job *j = st->job;
+    uint32_t ahead = st->n_reading;
     struct chunk *c;
 
-    for (c = TAILQ_FIRST(&j->ready); c && ahead < AHEAD; c = TAILQ_NEXT(c, ready_node))
+    for (c = TAILQ_FIRST(&st->ready); c && ahead < AHEAD; c = TAILQ_NEXT(c, ready_node))
         ahead++;
-    while (j->next_open < j->row.chunks && ahead < AHEAD) {
-        struct chunk_info *info = &j->chunks[j->next_open];
+    while (!stream_all_open(st) && ahead < AHEAD) {
+        struct chunk_info *info = &j->chunks[st->next_open];
         if (!info->open && !info->reading && info->recorded < info->n) {
-            if (!has_room(s, j, j->n_open + j->n_reading))
+            if (!has_room(s, st, st->n_open + st->n_reading))
                 return;
-            job_read_chunk(s, j, j->next_open);
+            job_read_chunk(s, j, st->next_open);
             ahead++;
         }
-        j->next_open++;
+        st->next_open++;
     }
 }
 
@@ -169,14 +181,15 @@ static bool is_untouched(const struct chunk *c)
     return true;
 }
 
-void job_put_chunks_away(struct sched *s, struct job *j)
+void job_put_chunks_away(struct sched *s, struct job *j, const struct stream *st)
 {
     for (uint32_t seq = 0; seq < j->row.chunks; seq++) {
         struct chunk *c = j->chunks[seq].open;
-        if (!c || !is_untouched(c))
+        if (!c || (st && c->stream != st) || !is_untouched(c))
             continue;
+        struct stream *of = c->stream;
         chunk_free(s, c);
-        j->next_open = MIN(j->next_open, seq);
+        of->next_open = MIN(of->next_open, seq);
     }
 }
 
@@ -207,7 +220,7 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
         adopt_read(s, r->job, r->seq);
         return;
     }
-    j->n_reading--;
+    j->chunks[r->seq].stream->n_reading--;
     j->chunks[r->seq].reading = false;
     if (j->chunks[r->seq].open) { /* it came from its submitter meanwhile */
         adopt_read(s, r->job, r->seq);
@@ -242,9 +255,10 @@ void sched_chunk_committed(struct sched *s, const struct chunk_row *row)
     if (!c)
         return;
     c->committed = true;
-    if (c->recorded == 0 && !has_room(s, j, j->n_open - 1)) {
+    struct stream *st = c->stream;
+    if (c->recorded == 0 && !has_room(s, st, st->n_open - 1)) {
         chunk_free(s, c);
-        j->next_open = MIN(j->next_open, row->seq);
+        st->next_open = MIN(st->next_open, row->seq);
         return;
     }
     chunk_list(s, c);

@@ -8,7 +8,7 @@ static void heap_swap(struct sched *s, size_t a, size_t b)
     s->heap[b] = t;
 }
 
-void defer(struct sched *s, struct chunk *c, uint32_t index, int64_t due_ns)
+void defer(struct sched *s, struct chunk *c, uint32_t index, int64_t due_ns, bool not_yet)
 {
     size_t i = s->heap_n;
 
@@ -16,7 +16,8 @@ void defer(struct sched *s, struct chunk *c, uint32_t index, int64_t due_ns)
         s->heap_cap = MAX(64, s->heap_cap * 2);
         s->heap = xrealloc(s->heap, s->heap_cap * sizeof(*s->heap));
     }
-    s->heap[s->heap_n++] = (struct deferred){ due_ns, c->job->row.id, c->seq, index };
+    s->heap[s->heap_n++] =
+        (struct deferred){ due_ns, c->job->row.id, c->seq, index, not_yet };
     for (; i && s->heap[i].due_ns < s->heap[(i - 1) / 2].due_ns; i = (i - 1) / 2)
         heap_swap(s, i, (i - 1) / 2);
     c->state[index] = TASK_DEFERRED;

@@ -9,10 +9,11 @@ static bool is_straggler(struct sched *s, const struct lease *l,
                          const struct sched_node *n)
 {
     const struct job *j = l->chunk->job;
+    struct stream *st = l->chunk->stream;
 
     return l->node != n && !l->chunk->hedge_off && !j->io && !j->cancelling &&
-           !j->row.paused && s->now - l->given_ns >= HEDGE_NS && TAILQ_EMPTY(&j->ready) &&
-           j->next_open >= j->row.chunks && node_fits(n, j);
+           !j->row.paused && s->now - l->given_ns >= HEDGE_NS && stream_fits(st, n) &&
+           TAILQ_EMPTY(&st->ready) && stream_all_open(st) && node_fits(n, j);
 }
 
 /* The last max of its tasks that one node alone is on: it does them in order, so those

@@ -32,7 +32,7 @@ static struct job *job_new(struct sched *s, const struct job_row *row, struct er
                j->spec.sink != SINK_FILE;
     j->placeable = true;
     j->client_gone_ns = s->now;
-    TAILQ_INIT(&j->ready);
+    streams_init(j);
     LIST_INIT(&j->followers);
     j->owner = owner_get(s, j->row.owner);
     j->owner->jobs++;
@@ -69,6 +69,7 @@ void sched_free_job(struct sched *s, struct job *j)
     blob_unref(j->name_bytes);
     blob_unref(j->owner_bytes);
     free(j->chunks);
+    streams_free(s, j);
     free(j);
 }
 
@@ -97,7 +98,7 @@ void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t rec
     struct job *j = sched_job(s, row->job);
 
     CHECK(j && row->seq == j->row.chunks);
-    struct chunk_info *info = chunk_info_add(j, row);
+    struct chunk_info *info = chunk_info_add(s, j, row);
     info->recorded = recorded;
     info->visible = recorded; /* less the pending ones, which come next */
     j->chunks_on_disk = ++j->row.chunks;
@@ -111,6 +112,7 @@ void sched_loaded(struct sched *s, uint64_t next_row)
 
     s->next_row = next_row;
     s->wait_until_ns = s->now + RESTART_WAIT_NS;
+    s->young_until_ns = s->now + YOUNG_NS;
     TAILQ_FOREACH (j, &s->all, node)
         while (j->first_incomplete < j->row.chunks &&
                j->chunks[j->first_incomplete].visible == j->chunks[j->first_incomplete].n)
@@ -174,7 +176,7 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
             sched_error(s, p->id, 2, 0, MSG_SUBMIT, err.text, err.hint);
             return;
         }
-        if (!job_placeable(s, j)) {
+        if (job_is_hopeless(s, j)) {
             job_refuse(s, p->id, j, MSG_SUBMIT);
             sched_free_job(s, j);
             return;
@@ -194,12 +196,12 @@ void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
     job_accepted(s, p->id, j);
 }
 
-/* The digest of a chunk: of its lengths as little-endian u32, then its body. */
+/* The digest of a chunk: of its lengths as little-endian u32, its body, its node. */
 static bool digest_fits(const struct msg_chunk *c, struct span body)
 {
     uint8_t digest[WIRE_DIGEST_BYTES];
     /* Little-endian hosts only are supported: lens are the wire's bytes. */
-    struct span parts[] = { span_of(c->lens, c->n * sizeof(uint32_t)), body };
+    struct span parts[] = { span_of(c->lens, c->n * sizeof(uint32_t)), body, c->node };
 
     checksum(parts, ARRAY_LEN(parts), digest);
     return memcmp(digest, c->digest, sizeof(digest)) == 0;
@@ -212,7 +214,7 @@ static bool cancelled(const struct job *j)
 }
 
 /* NULL, or why not; *ret_code then is the Error's. */
-static const char *chunk_refusal(const struct job *j, const struct msg *m,
+static const char *chunk_refusal(struct sched *s, struct job *j, const struct msg *m,
                                  uint32_t *ret_code)
 {
     const struct msg_chunk *c = &m->chunk;
@@ -239,6 +241,8 @@ static const char *chunk_refusal(const struct job *j, const struct msg *m,
         return "the job is sealed";
     if (j->row.tasks + c->n > UINT32_MAX) /* task numbers have 32 bits on the wire */
         return "the job has too many tasks";
+    if (HASH_COUNT(j->streams) >= STREAMS_MAX && stream_is_new(s, j, c->node))
+        return "the job is for too many nodes";
     return NULL;
 }
 
@@ -247,7 +251,7 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
     const struct msg_chunk *c = &m->chunk;
     struct job *j = sched_job_of(s, p, c->job);
     uint32_t code = 9;
-    const char *why = j ? chunk_refusal(j, m, &code) : "no such job";
+    const char *why = j ? chunk_refusal(s, j, m, &code) : "no such job";
 
     if (why) {
         sched_error(s, p->id, code, c->job, MSG_CHUNK, why, "");
@@ -270,14 +274,15 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
         .seq = c->seq,
         .first = j->row.tasks,
         .n = c->n,
+        .node = fx_keep(s->g, c->node),
         .lens = blob_new(span_of(c->lens, c->n * sizeof(uint32_t))),
         .body = blob_new(m->body),
     };
     memcpy(row->digest, c->digest, sizeof(row->digest));
     s->g->bytes += row->lens->len + row->body->len;
-    chunk_info_add(j, row);
-    if (j->next_open == c->seq)
-        j->next_open++;
+    struct stream *st = chunk_info_add(s, j, row)->stream;
+    if (stream_all_open(st)) /* of those before it */
+        st->next_open = c->seq + 1;
     chunk_open(s, j, row, NULL);
     j->row.chunks++;
     j->row.tasks += c->n;
@@ -410,7 +415,7 @@ void sched_pause(struct sched *s, struct peer *p, const struct msg *m)
             if (j->chunks[i].open)
                 chunk_list(s, j->chunks[i].open);
         if (j->row.paused)
-            job_put_chunks_away(s, j);
+            job_put_chunks_away(s, j, NULL);
     }
     sched_answer(s, p->id, m->pause.id);
 }

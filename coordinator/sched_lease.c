@@ -295,34 +295,41 @@ void lease_say(struct sched *s, const struct lease *l, const uint32_t *indexes,
 
 static void lease_give(struct sched *s, struct sched_node *n, struct chunk *c)
 {
-    struct job *j = c->job;
     struct lease *l = lease_new(s, n, c, s->next_lease++);
     uint32_t max = lease_shard_tasks(s, n, c);
     uint32_t *indexes = arena_alloc(&s->g->arena, max * sizeof(*indexes));
 
     lease_say(s, l, indexes, shard_cut(l, indexes, max));
     lease_give_end(s, l);
-    job_open_chunks(s, j);
+    stream_open_chunks(s, c->stream);
 }
 
-/* Priority, then who of the submitters has least out, then first in. */
+/* Of one owner: what a walk finds is work for the others. */
+static bool is_before(const struct job *a, const struct job *b)
+{
+    bool walk = a->spec.source == SOURCE_DIR;
+
+    return walk == (b->spec.source == SOURCE_DIR) ? a->row.id < b->row.id : walk;
+}
+
+/* Priority, then who of the submitters has least out, then walks, then first in. */
 static struct job *job_for(struct sched *s, const struct sched_node *n, bool io)
 {
     struct job *j, *best = NULL;
 
     TAILQ_FOREACH (j, &s->ready, ready_node) {
-        if (j->io != io || !node_fits(n, j))
+        if (j->io != io || !node_fits(n, j) || !stream_chunk_for(j, n))
             continue;
         if (!best || j->row.priority > best->row.priority ||
             (j->row.priority == best->row.priority &&
              (j->owner->leased < best->owner->leased ||
-              (j->owner == best->owner && j->row.id < best->row.id))))
+              (j->owner == best->owner && is_before(j, best)))))
             best = j;
     }
     return best;
 }
 
-static bool node_takes(struct sched *s, const struct sched_node *n, bool io)
+bool lease_node_takes(struct sched *s, const struct sched_node *n, bool io)
 {
     const struct peer *p = n->peer ? sched_peer(s, n->peer) : NULL;
 
@@ -347,11 +354,11 @@ void lease_pump(struct sched *s)
         gave = false;
         TAILQ_FOREACH (n, &s->nodes, node)
             for (int io = 0; io <= 1; io++) {
-                if (!node_takes(s, n, io))
+                if (!lease_node_takes(s, n, io))
                     continue;
                 j = job_for(s, n, io);
                 if (j)
-                    lease_give(s, n, TAILQ_FIRST(&j->ready));
+                    lease_give(s, n, stream_chunk_for(j, n));
                 gave |= j || (!io && tail && hedge(s, n));
             }
     } while (gave);

@@ -1,77 +1,6 @@
-/* Nodes: what they may run, who comes, comes back and goes. */
+/* Nodes: who comes, comes back and goes. What they may run: sched_place.c. */
 #include "coordinator/dispatch.h"
 #include "coordinator/sched_state.h"
-
-/* May this node run this job? One without roots has no files; decrypting needs one of its
- * identities (R18). */
-bool node_fits(const struct sched_node *n, const struct job *j)
-{
-    struct span has = blob_span(n->identities);
-
-    if ((j->spec.source == SOURCE_PATH || j->spec.sink == SINK_FILE) && !n->files)
-        return false;
-    if (j->spec.transform != TRANSFORM_DECRYPT)
-        return true;
-    for (uint32_t i = 0; i < j->spec.n_recipients; i++)
-        if (memmem(has.data, has.len, j->spec.recipients[i].data,
-                   j->spec.recipients[i].len))
-            return true;
-    return false;
-}
-
-bool job_placeable(struct sched *s, const struct job *j)
-{
-    struct sched_node *n;
-
-    TAILQ_FOREACH (n, &s->nodes, node)
-        if (!n->peer || node_fits(n, j)) /* one that is away may fit when it comes */
-            return true;
-    return TAILQ_EMPTY(&s->nodes);
-}
-
-void job_refuse(struct sched *s, peer_id peer, const struct job *j, enum msg_type about)
-{
-    bool identity = j->spec.transform == TRANSFORM_DECRYPT;
-
-    sched_error(s, peer, 10, about == MSG_SUBMIT ? 0 : j->row.id, about,
-                identity ? "cannot be placed: no node has an identity for these files"
-                         : "cannot be placed: no node may use files",
-                identity ? "start a worker with --identity FILE"
-                         : "start a worker with --root DIR");
-}
-
-/* Which jobs some node may run: asked when nodes come and go. */
-static void place_jobs(struct sched *s)
-{
-    struct job *j;
-
-    TAILQ_FOREACH (j, &s->live, live_node) {
-        bool can = job_placeable(s, j);
-        if (j->placeable && !can)
-            j->unplaceable_ns = s->now;
-        j->placeable = can;
-        j->refused &= !can;
-    }
-}
-
-bool job_is_stuck(const struct sched *s, const struct job *j)
-{
-    return !j->placeable && s->now - j->unplaceable_ns >= s->config.silence_ns;
-}
-
-/* Tells those who wait for it. The job stays: a node that can may still come. */
-void job_tell_stuck(struct sched *s, struct job *j)
-{
-    struct follower *f;
-
-    if (j->refused || !job_is_stuck(s, j))
-        return;
-    j->refused = true;
-    LIST_FOREACH (f, &j->followers, job_node)
-        job_refuse(s, f->peer, j, MSG_FOLLOW);
-}
-
-/* ---- coming and going ---- */
 
 static struct sched_node *node_by_name(struct sched *s, const char *name)
 {
@@ -88,6 +17,8 @@ static struct sched_node *node_new(struct sched *s, struct span name)
     struct sched_node *n = xcalloc(1, sizeof(*n));
 
     n->name = span_dup(name);
+    n->place = place_get(s, name);
+    n->place->node = n;
     n->number = ++s->next_node;
     LIST_INIT(&n->leases);
     TAILQ_INSERT_TAIL(&s->nodes, n, node);
@@ -118,7 +49,10 @@ void node_free(struct sched *s, struct sched_node *n)
         free(pace);
     }
     TAILQ_REMOVE(&s->nodes, n, node);
+    n->place->node = NULL;
+    place_put(s, n->place);
     blob_unref(n->identities);
+    blob_unref(n->labels);
     free(n->name);
     free(n);
 }
@@ -144,6 +78,8 @@ void node_lost(struct sched *s, struct sched_node *n)
     adopt_drop(s, n);
     leases_end(s, n);
     store(s, n, true);
+    n->peer = 0;
+    streams_node_gone(s, n->place);
     node_free(s, n);
     place_jobs(s);
 }
@@ -214,6 +150,8 @@ static void node_take(struct sched *s, struct sched_node *n, struct peer *p,
     memcpy(n->nonce, h->nonce, sizeof(n->nonce));
     blob_unref(n->identities);
     n->identities = blob_new(h->identities);
+    blob_unref(n->labels);
+    n->labels = blob_new(h->labels);
     if (!n->stored)
         store(s, n, false);
     n->stored = true;
@@ -230,8 +168,10 @@ void sched_node_hello(struct sched *s, struct peer *p, const struct msg *m)
                     "give each worker its own --name");
         return;
     }
-    if (!n)
+    if (!n) {
         n = node_new(s, span_str(p->name));
+        place_node_came(s);
+    }
     if (memcmp(n->nonce, h->nonce, sizeof(n->nonce)) != 0)
         n->settled = false;
     files_forgotten(s, n);

@@ -120,6 +120,18 @@ static struct span node_state(const struct sched_node *n)
     return n->draining ? SPAN_LIT("draining") : SPAN_LIT("up");
 }
 
+/* Labels as one text; none has a comma. */
+static void labels_map(struct answer *a, const struct sched_node *n)
+{
+    AUTO_BUF text = BUF_INIT;
+
+    buf_add_span(&text, blob_span(n->labels));
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '\n')
+            text.data[i] = ',';
+    map_pack_str(&a->rows, "labels", buf_span(&text));
+}
+
 static void node_map(struct answer *a, const struct sched_node *n)
 {
     uint64_t tasks = 0;
@@ -127,7 +139,7 @@ static void node_map(struct answer *a, const struct sched_node *n)
 
     LIST_FOREACH (l, &n->leases, node_node)
         tasks += l->left;
-    map_pack_begin(&a->rows, 9);
+    map_pack_begin(&a->rows, 11);
     map_pack_str(&a->rows, "name", span_str(n->name));
     map_pack_str(&a->rows, "state", node_state(n));
     map_pack_uint(&a->rows, "processes", n->cpu_slots);
@@ -137,6 +149,8 @@ static void node_map(struct answer *a, const struct sched_node *n)
     map_pack_uint(&a->rows, "tasks", tasks);
     map_pack_uint(&a->rows, "publishing", files_waiting(a->s, n->name));
     map_pack_uint(&a->rows, "done", n->done);
+    map_pack_bool(&a->rows, "files", n->files);
+    labels_map(a, n);
     a->n++;
 }
 
@@ -152,6 +166,15 @@ static bool rows_nodes(struct answer *a)
         node_map(a, n);
         a->to->after = n->number;
     }
+    return true;
+}
+
+static bool rows_explain(struct answer *a)
+{
+    struct job *j = sched_job_of(a->s, a->p, a->to->job);
+
+    if (j)
+        a->n += explain_job(a->s, j, &a->rows);
     return true;
 }
 
@@ -190,9 +213,9 @@ static const struct {
     bool (*rows)(struct answer *a);
     bool admin; /* for admins alone */
 } queries[] = {
-    { "jobs", rows_jobs, false },   { "job", rows_job, false },
-    { "nodes", rows_nodes, false }, { "status", rows_status, false },
-    { "keys", rows_keys, true },
+    { "jobs", rows_jobs, false },       { "job", rows_job, false },
+    { "nodes", rows_nodes, false },     { "status", rows_status, false },
+    { "explain", rows_explain, false }, { "keys", rows_keys, true },
 };
 
 /* Answers keep their place behind what is being saved (R1). On a full disk that may be
@@ -228,7 +251,7 @@ static void answer(struct sched *s, struct peer *p, struct asker *q)
         dispatch_deny(s, p, MSG_QUERY);
     else
         sched_error(s, p->id, 2, 0, MSG_QUERY, "unknown query",
-                    "jobs, job, nodes, status, keys");
+                    "jobs, job, nodes, explain, status, keys");
     if (a.n || !a.refused)
         answer_send(&a, last);
     buf_fini(&a.rows);

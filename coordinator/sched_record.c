@@ -69,6 +69,14 @@ void record_visible(struct job *j, uint32_t seq, uint32_t n)
         j->first_incomplete++;
 }
 
+/* Nobody made its records; they would have been made there, or anywhere. */
+static struct span meant_for(struct sched *s, const struct job *j, uint32_t seq)
+{
+    const struct place *at = j->chunks[seq].stream->place;
+
+    return at ? fx_keep(s->g, span_str(at->name)) : SPAN_NONE;
+}
+
 /* Puts what was gathered into the group as one row. */
 static void gather_emit(struct sched *s, struct gather *g, struct job *j, uint32_t seq,
                         const struct lease *l, bool pending)
@@ -89,7 +97,7 @@ static void gather_emit(struct sched *s, struct gather *g, struct job *j, uint32
             .attempts = blob_new(span_of(g->attempts, g->n * sizeof(uint32_t))),
             .lens = blob_new(span_of(g->lens, g->n * sizeof(uint32_t))),
             .values = blob_new(buf_span(&g->values)),
-            .node = l ? fx_keep(s->g, span_str(l->node->name)) : SPAN_NONE,
+            .node = l ? fx_keep(s->g, span_str(l->node->name)) : meant_for(s, j, seq),
         };
         s->g->bytes += b->values->len + g->n * 13;
         if (j->chunks[seq].open)
@@ -134,10 +142,11 @@ static bool task_ends(struct sched *s, struct chunk *c, uint32_t index, uint8_t 
         if (c->tries[index] >= MIN(c->job->row.retries, TRIES_MAX))
             return true;
         c->tries[index]++;
-        defer(s, c, index, s->now + backoff_ns(s, c->tries[index], asked_wait_s(value)));
+        defer(s, c, index, s->now + backoff_ns(s, c->tries[index], asked_wait_s(value)),
+              false);
         return false;
     case TASK_NOT_YET: /* it was not tried; and never again at once, whoever says so */
-        defer(s, c, index, s->now + MAX(1u, asked_wait_s(value)) * NS_PER_S);
+        defer(s, c, index, s->now + MAX(1u, asked_wait_s(value)) * NS_PER_S, true);
         return false;
     default: /* lost, or cancelled by a node that is about to end */
         if (status == TASK_LOST && ++c->losses[index] > LOSSES_MAX)

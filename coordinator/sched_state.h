@@ -20,6 +20,7 @@ enum {
     SUBMIT_BYTES = 32 * MIB,      /* and all of them together, but a chunk each */
     PEER_QUEUED_MAX = 1 * MIB,    /* bulk waiting in our queue to one peer */
     CANCEL_CHUNKS_PER_TURN = 64,
+    STREAMS_MAX = 4096,  /* nodes that a job has chunks for */
     LEASES_PER_SLOT = 2, /* so that a slot never waits for the network */
     LEASE_WEIGHT = 16,   /* of such a lease; one of a light job weighs less */
     SHARD_FIRST = 16,    /* tasks of the first shard, before anything is measured */
@@ -34,6 +35,8 @@ enum {
 #define HEDGE_NS        (2 * NS_PER_S)
 #define TAIL_LOOK_NS    (100 * NS_PER_MS)
 #define RESTART_WAIT_NS (2 * NS_PER_S)
+/* Where one node starts others do: so long none is missed yet. */
+#define YOUNG_NS (2 * NS_PER_S)
 
 /* A task of an open chunk.
  *   WAITING -> LEASED -> RECORDED
@@ -44,9 +47,29 @@ enum task_state { TASK_WAITING, TASK_LEASED, TASK_DEFERRED, TASK_RECORDED };
 struct job;
 struct sched_node;
 
+/* A node's name, one object for all who say it. */
+struct place {
+    char *name;
+    uint32_t refs;
+    struct sched_node *node; /* that is called so; NULL = not known now */
+    UT_hash_handle hh;
+};
+
+/* The chunks of a job that are for the same node, or for any (sched_stream.c). */
+struct stream {
+    struct job *job;
+    struct place *place; /* NULL = for any */
+    uint32_t next_open;  /* its chunks from here on are not in memory */
+    uint32_t n_open, n_reading;
+    uint64_t left; /* tasks without a record, when last asked (sched_explain.c) */
+    TAILQ_HEAD(chunk_queue, chunk) ready; /* committed, with waiting tasks */
+    UT_hash_handle hh;
+};
+
 /* A chunk in memory. Arrays have n entries. */
 struct chunk {
     struct job *job;
+    struct stream *stream;
     uint32_t seq, n;
     uint64_t first;
     uint8_t digest[WIRE_DIGEST_BYTES];
@@ -64,7 +87,7 @@ struct chunk {
     bool listed;
     bool hedged;                   /* some of its tasks had two leases, */
     bool hedge_off;                /* and one of them failed where the other goes on */
-    TAILQ_ENTRY(chunk) ready_node; /* in job->ready: committed, with waiting tasks */
+    TAILQ_ENTRY(chunk) ready_node; /* in stream->ready */
 };
 
 /* What is kept of every chunk of a job that has not ended. */
@@ -75,6 +98,7 @@ struct chunk_info {
     uint32_t visible;  /* records with a cursor */
     bool reading;
     uint8_t digest[WIRE_DIGEST_BYTES];
+    struct stream *stream;
     struct chunk *open; /* NULL = on disk only */
 };
 
@@ -122,21 +146,21 @@ struct job {
     struct owner *owner;
     struct chunk_info *chunks;
     uint32_t chunks_cap;
-    uint32_t first_incomplete; /* all chunks before it are wholly visible */
-    uint32_t next_open;        /* chunks from here on are not in memory */
-    uint32_t n_open, n_reading;
+    uint32_t first_incomplete;          /* all chunks before it are wholly visible */
+    struct stream any, *streams;        /* streams: by place, for those with one */
+    uint32_t n_ready;                   /* chunks that are listed */
+    uint32_t n_open;                    /* chunks in memory */
     uint32_t chunks_on_disk;            /* committed */
     uint64_t leased, deferred, pending; /* tasks */
     uint64_t committed_cursor;
     bool end_on_disk; /* that it has ended */
     bool sealed, cancelling, listed;
     uint32_t cancel_seq;
-    enum job_state cancel_state; /* what it ends as */
-    peer_id client;              /* who submits; 0 = gone; see job_client_is */
-    bool dry;                    /* its client was told a credit of 0 */
-    bool over;                   /* for its owner has as many tasks as he may have */
-    int64_t client_gone_ns, unplaceable_ns;
-    TAILQ_HEAD(chunk_queue, chunk) ready;
+    enum job_state cancel_state;      /* what it ends as */
+    peer_id client;                   /* who submits; 0 = gone; see job_client_is */
+    bool dry;                         /* its client was told a credit of 0 */
+    bool over;                        /* for its owner has as many tasks as he may have */
+    int64_t client_gone_ns, stuck_ns; /* stuck: not said before, while !placeable */
     LIST_HEAD(, follower) followers;
     TAILQ_ENTRY(job) node;
     TAILQ_ENTRY(job) live_node;  /* in sched->live until it has ended */
@@ -169,6 +193,7 @@ struct pace {
 
 struct sched_node {
     char *name;
+    struct place *place; /* of its name */
     uint8_t nonce[16];
     peer_id peer;      /* 0 = not connected */
     uint32_t adopting; /* leases it holds whose chunk is being read */
@@ -182,7 +207,7 @@ struct sched_node {
     bool told_all;        /* in this session: what it is to publish (R8) */
     uint64_t publish_job; /* the chunk that is read for that; 0 = none */
     uint32_t publish_chunk;
-    struct blob *identities;
+    struct blob *identities, *labels;
     LIST_HEAD(, lease) leases;
     struct pace *paces;
     uint32_t sessions; /* how many it began; 0 = none */
@@ -247,6 +272,7 @@ struct deferred {
     int64_t due_ns;
     uint64_t job;
     uint32_t seq, index;
+    bool not_yet; /* it was not tried: its server is not to be asked yet */
 };
 
 /* A removed job's key (R16). */
@@ -260,9 +286,11 @@ struct sched {
     struct fx_group *g; /* of this turn */
     int64_t now, real_now, wall;
     int64_t leases_looked_ns, tail_looked_ns;
-    int64_t wait_until_ns; /* for the nodes of before a restart (R4) */
+    int64_t wait_until_ns;  /* for the nodes of before a restart (R4) */
+    int64_t young_until_ns; /* other nodes may be just starting too */
     struct peer *peers;
     TAILQ_HEAD(, sched_node) nodes;
+    struct place *places;
     struct job *jobs, *jobs_by_key;
     TAILQ_HEAD(, job) all;   /* in order of id */
     TAILQ_HEAD(, job) live;  /* those that have not ended */
@@ -323,14 +351,31 @@ uint32_t sched_random(struct sched *s);
 /* sched_chunk.c, sched_job.c: chunks in memory and jobs */
 struct chunk *chunk_open(struct sched *s, struct job *j, const struct chunk_row *row,
                          const uint8_t *recorded);
-struct chunk_info *chunk_info_add(struct job *j, const struct chunk_row *row);
+struct chunk_info *chunk_info_add(struct sched *s, struct job *j,
+                                  const struct chunk_row *row);
 void chunk_free(struct sched *s, struct chunk *c);
 size_t chunk_bytes(const struct chunk *c); /* what an open one costs in memory */
 void chunk_release(struct sched *s, struct chunk *c); /* frees it when nothing needs it */
-void chunk_list(struct sched *s, struct chunk *c);    /* in or out of job->ready */
+void chunk_list(struct sched *s, struct chunk *c);    /* in or out of its stream's */
 void job_settle(struct sched *s, struct job *j);      /* ends it when all is recorded */
-void job_open_chunks(struct sched *s, struct job *j);
-void job_put_chunks_away(struct sched *s, struct job *j); /* those the disk knows whole */
+/* Reads chunks back while the stream has little to lease and memory allows. */
+void stream_open_chunks(struct sched *s, struct stream *st);
+/* Those that the disk knows whole; st: NULL = of all streams. */
+void job_put_chunks_away(struct sched *s, struct job *j, const struct stream *st);
+
+/* sched_stream.c */
+struct place *place_get(struct sched *s, struct span name); /* counted */
+void place_put(struct sched *s, struct place *p);           /* takes NULL */
+void streams_init(struct job *j);
+void streams_free(struct sched *s, struct job *j);
+struct stream *stream_of(struct sched *s, struct job *j, struct span node); /* made */
+bool stream_is_new(struct sched *s, struct job *j, struct span node);
+struct stream *stream_next(struct job *j, const struct stream *st); /* from &j->any on */
+bool stream_is_here(const struct stream *st); /* its node, if it has one, is connected */
+bool stream_fits(const struct stream *st, const struct sched_node *n);
+struct chunk *stream_chunk_for(struct job *j, const struct sched_node *n); /* or NULL */
+bool stream_all_open(struct stream *st); /* nothing of it is on disk only */
+void streams_node_gone(struct sched *s, struct place *at);
 void job_read_chunk(struct sched *s, struct job *j, uint32_t seq); /* unless it is read */
 void job_cancel(struct sched *s, struct job *j, enum job_state as);
 void job_cancel_more(struct sched *s, struct job *j);
@@ -355,7 +400,8 @@ void record_count(struct job *j, const uint8_t *statuses, uint32_t n); /* visibl
 void record_visible(struct job *j, uint32_t seq, uint32_t n);
 
 /* sched_defer.c: tasks that wait for their time */
-void defer(struct sched *s, struct chunk *c, uint32_t index, int64_t due_ns);
+void defer(struct sched *s, struct chunk *c, uint32_t index, int64_t due_ns,
+           bool not_yet);
 void defer_due(struct sched *s);
 int64_t defer_next_ns(const struct sched *s);
 int64_t backoff_ns(struct sched *s, uint32_t tries, uint32_t asked_s);
@@ -392,12 +438,21 @@ void sched_drain_node(struct sched *s, struct peer *p, const struct msg *m);
 void adopt_held(struct sched *s, struct sched_node *n, const struct msg_hello *h);
 void adopt_read(struct sched *s, uint64_t job, uint32_t seq); /* its chunk is there */
 void adopt_drop(struct sched *s, struct sched_node *n);
+
+/* sched_place.c: which nodes may run what */
 bool node_fits(const struct sched_node *n, const struct job *j);
+/* What no connected node has of what the job needs: text and hint are written; false:
+ * one has all. */
+bool job_lacks(struct sched *s, const struct job *j, struct err *ret);
 bool job_placeable(struct sched *s, const struct job *j);
-/* Says that nobody can run it. */
-/* No node could run it for as long as one may be away. */
+void place_jobs(struct sched *s);      /* nodes came or went */
+void place_node_came(struct sched *s); /* one that was not known */
+/* Of a new job: no node can ever run it, as far as can be known. */
+bool job_is_hopeless(struct sched *s, struct job *j);
+/* No node could run it for as long as one may be away, or just starting. */
 bool job_is_stuck(const struct sched *s, const struct job *j);
 void job_tell_stuck(struct sched *s, struct job *j);
+/* Says that nobody can run it. */
 void job_refuse(struct sched *s, peer_id peer, const struct job *j, enum msg_type about);
 
 /* sched_lease.c */
@@ -417,6 +472,8 @@ void lease_revoke(struct sched *s, struct lease *l); /* ends it, and tells its n
 void lease_expire(struct sched *s);
 void lease_moved(struct sched *s, const struct sched_node *n, const struct msg_beat *b);
 void lease_revoke_job(struct sched *s, struct job *j); /* all of a job's */
+/* It has room for another lease. */
+bool lease_node_takes(struct sched *s, const struct sched_node *n, bool io);
 void lease_pump(struct sched *s);
 void lease_done(struct sched *s, struct lease *l, uint32_t n);
 
@@ -483,6 +540,9 @@ void jobs_keep(struct sched *s); /* removes what was kept long enough */
 void sched_query(struct sched *s, struct peer *p, const struct msg *m);
 void query_pump(struct sched *s, struct peer *p); /* goes on answering */
 void query_forget(struct peer *p);                /* what it asked */
+
+/* sched_explain.c: rows that say why a job waits; how many, 1 at least */
+uint32_t explain_job(struct sched *s, struct job *j, struct buf *rows);
 
 /* sched_bulk.c */
 void bulk_said(struct sched *s, const struct fx *fx); /* once its message is complete */

@@ -135,7 +135,7 @@ static void check_chunk(struct check *c, sqlite3_stmt *st)
     struct span lens = column_span(st, 4), body = column_span(st, 5);
     uint64_t bytes = 0;
 
-    digest_chunk(lens, body, digest);
+    digest_chunk(lens, body, column_span(st, 6), digest);
     if (!span_eq(column_span(st, 3), span_of(digest, sizeof(digest))))
         found(c, "chunk %u: its inputs are not what was accepted", seq);
     if (n == 0 || n > WIRE_CHUNK_TASKS_MAX || lens.len != n * sizeof(uint32_t)) {
@@ -217,7 +217,7 @@ static void check_job(struct check *c, sqlite3_stmt *st)
     c->seq = 0;
     memset(c->by, 0, sizeof(c->by));
     each(c, "chunks",
-         "SELECT id, first, n, digest, lens, body FROM chunk WHERE id"
+         "SELECT id, first, n, digest, lens, body, node FROM chunk WHERE id"
          " BETWEEN " SQL_CHUNKS_OF("?1") " AND ?2 = 0 ORDER BY id",
          (int64_t)c->job.id, 0, check_chunk);
     each(

@@ -50,9 +50,10 @@ void digest_key(const struct key_row *k, uint8_t out[WIRE_DIGEST_BYTES])
 }
 
 /* As the client made it (R3). */
-void digest_chunk(struct span lens, struct span body, uint8_t out[WIRE_DIGEST_BYTES])
+void digest_chunk(struct span lens, struct span body, struct span node,
+                  uint8_t out[WIRE_DIGEST_BYTES])
 {
-    const struct span parts[] = { lens, body };
+    const struct span parts[] = { lens, body, node };
     checksum(parts, ARRAY_LEN(parts), out);
 }
 

@@ -20,7 +20,7 @@ static const char schema[] =
     " digest BLOB) WITHOUT ROWID;"
     /* id: job << 32 | seq */
     "CREATE TABLE chunk(id INTEGER PRIMARY KEY, first INT, n INT, digest BLOB,"
-    " lens BLOB, body BLOB);"
+    " node BLOB, lens BLOB, body BLOB);"
     "CREATE TABLE batch(row INTEGER PRIMARY KEY, job INT, chunk INT, cursor INT,"
     " epoch INT, lease INT, n INT, head BLOB, digest BLOB, node BLOB, tasks BLOB,"
     " statuses BLOB, attempts BLOB, lens BLOB, vals BLOB);"
@@ -289,7 +289,8 @@ static int load_chunk(struct loading *l, sqlite3_stmt *st, struct err *err)
     struct chunk_row r = { .job = column_u64(st, 0) >> 32,
                            .seq = (uint32_t)column_u64(st, 0),
                            .first = column_u64(st, 1),
-                           .n = (uint32_t)column_u64(st, 2) };
+                           .n = (uint32_t)column_u64(st, 2),
+                           .node = column_span(st, 5) };
     struct span digest = column_span(st, 3);
     uint32_t recorded = (uint32_t)column_u64(st, 4);
     struct known *k = known_at(l, r.job);
@@ -396,7 +397,8 @@ static int load_all(struct sql *q, struct loading *l, struct err *err)
         int (*row)(struct loading *l, sqlite3_stmt *st, struct err *err);
     } parts[] = {
         { "SELECT " JOB_COLUMNS " FROM job ORDER BY id", load_job },
-        { "SELECT c.id, c.first, c.n, c.digest, coalesce(b.n, 0) FROM chunk c LEFT JOIN"
+        { "SELECT c.id, c.first, c.n, c.digest, coalesce(b.n, 0), c.node FROM chunk c "
+          "LEFT JOIN"
           " (SELECT job << 32 | chunk AS id, sum(n) AS n FROM batch GROUP BY job, chunk) "
           "b"
           " ON b.id = c.id ORDER BY c.id",

@@ -37,7 +37,7 @@ static enum read_result read_chunk_row(struct sql *q, uint64_t job, uint32_t seq
         struct span stored = column_span(st, 2), lens = column_span(st, 3),
                     body = column_span(st, 4);
         uint32_t n = (uint32_t)column_u64(st, 1);
-        digest_chunk(lens, body, digest);
+        digest_chunk(lens, body, column_span(st, 5), digest);
         if (span_eq(stored, span_of(digest, sizeof(digest))) &&
             lens.len == n * sizeof(uint32_t)) {
             *ret = (struct chunk_row){ .job = job,

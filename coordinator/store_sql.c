@@ -15,8 +15,8 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_JOB] = "INSERT INTO job(" JOB_COLUMNS ")"
                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0,0,0)",
-    [ST_CHUNK] = "INSERT INTO chunk(id, first, n, digest, lens, body)"
-                 " VALUES(?,?,?,?,?,?)",
+    [ST_CHUNK] = "INSERT INTO chunk(id, first, n, digest, lens, body, node)"
+                 " VALUES(?,?,?,?,?,?,?)",
     [ST_GROW] = "UPDATE job SET chunks = chunks + 1, tasks = tasks + ?,"
                 " bytes = bytes + ? WHERE id = ?",
     [ST_STATE] = "UPDATE job SET state = ?, ended = ?, ended_run = ? WHERE id = ?",
@@ -44,7 +44,8 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_NODE_GONE] = "DELETE FROM node WHERE node = ?",
     [ST_KEY] = "INSERT OR REPLACE INTO key(" KEY_COLUMNS ")"
                " VALUES(?,?,?,?,?,?,?,?,?,?,?)",
-    [ST_READ_CHUNK] = "SELECT first, n, digest, lens, body FROM chunk WHERE id = ?",
+    [ST_READ_CHUNK] = "SELECT first, n, digest, lens, body, node FROM chunk"
+                      " WHERE id = ?",
     [ST_READ_RECORDED] = "SELECT tasks FROM batch WHERE job = ? AND chunk = ?",
     [ST_READ_FROM] = "SELECT " BATCH_COLUMNS " FROM batch WHERE job = ?1 AND cursor >="
                      " (SELECT max(cursor) FROM batch WHERE job = ?1 AND cursor <= ?2)"
@@ -189,6 +190,7 @@ static int save_chunk(struct sql *q, const struct fx *fx)
     bind_span(st, 4, span_of(c->digest, sizeof(c->digest)));
     bind_span(st, 5, blob_span(c->lens));
     bind_span(st, 6, blob_span(c->body));
+    bind_span(st, 7, c->node);
     rc = sql_run(st);
     if (rc != SQLITE_DONE)
         return rc;

@@ -87,7 +87,8 @@ enum sql_result sql_result_of(struct sql *q, int rc, struct err *err, const char
 /* store_digest.c: what is stored beside the rows, so that damage is noticed. A batch has
  * two: the head never changes, the rest does when its files are published. */
 void digest_job(const struct job_row *j, uint8_t out[WIRE_DIGEST_BYTES]);
-void digest_chunk(struct span lens, struct span body, uint8_t out[WIRE_DIGEST_BYTES]);
+void digest_chunk(struct span lens, struct span body, struct span node,
+                  uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_key(const struct key_row *k, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_batch_head(const struct batch_row *b, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_batch_rest(struct span statuses, struct span lens, struct span values,

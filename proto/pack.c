@@ -153,8 +153,8 @@ void value_pack(struct buf *out, const struct task_value *v)
 void spec_pack(struct buf *out, const struct job_spec *s)
 {
     msgpack_packer pk;
-    size_t room = HEADERS_MAX + s->command.len + s->ca_file.len + s->present.len +
-                  s->on.len;
+    size_t room =
+        HEADERS_MAX + s->command.len + s->ca_file.len + s->present.len + s->on.len;
     uint32_t flags = (s->armor ? 1 : 0) | (s->force ? 2 : 0) | (s->no_sync ? 4 : 0);
     size_t n = !!s->command.len + !!s->source + !!s->algos + !!s->transform +
                !!s->out_algos + !!s->n_recipients + !!s->sink + !!flags +

@@ -1,5 +1,5 @@
-/* An entry is its kind (a byte), its name ended by NUL, and of a file its size: seven bits a
- * byte, the lowest first, the highest bit set where more follow. */
+/* An entry is its kind (a byte), its name ended by NUL, and of a file its size: seven
+ * bits a byte, the lowest first, the highest bit set where more follow. */
 #include "proto/page.h"
 
 enum { SIZE_BYTES_MAX = 10 }; /* of 64 bits, seven at a time */

@@ -1,6 +1,7 @@
 /* Which nodes a job is for: selectors, '\n' between two, all of which have to hold. A
  * selector is a node's name, a label K=V, or "each", which selects nothing but says that
- * each input is a task of every selected node. Labels of a node: K=V, '\n' between. Pure. */
+ * each input is a task of every selected node. Labels of a node: K=V, '\n' between. Pure.
+ */
 #ifndef PROTO_SELECT_H
 #define PROTO_SELECT_H
 

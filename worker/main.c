@@ -12,6 +12,7 @@
 #include "base/notify.h"
 #include "base/opt.h"
 #include "proto/enrol.h"
+#include "proto/select.h"
 #include "worker/cores.h"
 #include "worker/litter.h"
 #include "worker/node.h"
@@ -32,7 +33,7 @@ enum {
 
 struct options {
     const char *join, *key, *known_keys, *name, *spool, *loop, *log_level, *stream;
-    struct opt_list roots, identities, recipients;
+    struct opt_list roots, identities, recipients, labels;
     int64_t procs, coroutines, threads, identity_fd, lifeline_fd;
     struct opt_list scratch;
     bool armor, ephemeral, sweep, help, version;
@@ -58,6 +59,8 @@ static const struct opt table[] = {
       "threads for blocking disk calls" },
     { "name", 0, OPT_STR, OFF(name), "NAME", NULL, 0, 0, NULL,
       "how it is called in tidemill node ls; the host's name by default" },
+    { "label", 0, OPT_LIST, OFF(labels), "KEY=VALUE", NULL, 0, 0, NULL,
+      "what jobs can ask for by --on; repeatable" },
     { "identity", 0, OPT_LIST, OFF(identities), "FILE", NULL, 0, 0, NULL,
       "age identities it may decrypt with; repeatable" },
     { "spool", 0, OPT_STR, OFF(spool), "DIR", "/var/tmp", 0, 0, NULL,
@@ -232,6 +235,27 @@ static int serve(const struct options *o, const struct node_config *config,
     return rc;
 }
 
+/* Its name and labels, checked. */
+static int presentation(const struct options *o, char host[256], struct buf *labels,
+                        struct node_config *config, struct err *err)
+{
+    gethostname(host, 255);
+    config->name = o->name ? o->name : host;
+    if (select_check_name(span_str(config->name), err) < 0)
+        return -1;
+    for (size_t i = 0; i < o->labels.n; i++) {
+        struct span label = span_str(o->labels.items[i]);
+        if (select_check_label(label, err) < 0)
+            return err_prefix(err, "--label");
+        buf_printf(labels, "%s%s", labels->len ? "\n" : "", o->labels.items[i]);
+    }
+    if (labels->len > WIRE_LABELS_MAX)
+        return err_set(err, 2, "labels of %zu bytes, at most %d", labels->len,
+                       WIRE_LABELS_MAX);
+    config->labels = buf_span(labels);
+    return 0;
+}
+
 /* ---- keys ---- */
 
 static int enrol_by(struct options *o, const char *name, struct err *err)
@@ -290,14 +314,13 @@ static int run_node(struct options *o, struct err *err)
                                   .spool_dir = o->spool,
                                   .ephemeral = o->ephemeral };
     AUTO_FREE const char **roots = xcalloc(o->roots.n + 1, sizeof(*roots));
-    AUTO_BUF text = BUF_INIT, recipients = BUF_INIT;
+    AUTO_BUF text = BUF_INIT, recipients = BUF_INIT, labels = BUF_INIT;
     struct age_identities *ids = NULL;
     char host[256] = "worker";
     int rc;
 
-    gethostname(host, sizeof(host) - 1);
-    config.name = o->name ? o->name : host;
-    if (coroutines(o, config.procs, &config.coroutines, err) < 0 ||
+    if (presentation(o, host, &labels, &config, err) < 0 ||
+        coroutines(o, config.procs, &config.coroutines, err) < 0 ||
         read_identities(o, &text, err) < 0)
         return -1;
     if (text.len) {

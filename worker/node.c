@@ -234,7 +234,8 @@ static void hello(struct node *n)
                                   .pid = (uint32_t)getpid(),
                                   .identities = n->config.recipients,
                                   .draining = n->draining,
-                                  .files = n->has_roots };
+                                  .files = n->has_roots,
+                                  .labels = n->config.labels };
     memcpy(m.hello.nonce, n->nonce, sizeof(n->nonce));
     n->welcomed = false;
     FAILPOINT("worker_hello_send");

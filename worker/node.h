@@ -14,6 +14,7 @@ struct node_config {
     const char *const *roots;            /* NULL-ended "DIR[:ro]" */
     int identity_fd;        /* age identities, read by the mills; -1 = none */
     struct span recipients; /* of these identities, '\n' between: said in Hello (R18) */
+    struct span labels;     /* K=V, '\n' between (proto/select.h) */
     const char *spool_dir;  /* for fetched bodies that are too large for memory */
     bool ephemeral;         /* its coordinator ends with it: nothing is left for later */
 };

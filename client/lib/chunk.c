@@ -1,6 +1,7 @@
 /* Inputs become chunks; chunks go out within the coordinator's window and are kept until
- * they are on its disk. An input opens a chunk only while there is room (credit, or
- * nothing unacknowledged), so at most the credit and one chunk are held in memory. */
+ * they are on its disk. Inputs for one node fill a chunk of their own. An input opens a
+ * chunk only while there is room (credit, or nothing unacknowledged), so at most the
+ * credit and a chunk for each node are held in memory. */
 #include <endian.h>
 
 #include "base/checksum.h"
@@ -13,9 +14,9 @@ bool chunk_room(const struct tm_job *job)
            job->chunk_bytes < job->credit_bytes;
 }
 
-static size_t open_bytes(const struct tm_job *job)
+static size_t bytes_of(const struct filling *f)
 {
-    return job->open_lens.len + job->open_body.len;
+    return f->lens.len + f->body.len;
 }
 
 static void digest(struct chunk *ck)
@@ -23,7 +24,8 @@ static void digest(struct chunk *ck)
     AUTO_BUF lens = BUF_INIT;
     for (uint32_t i = 0; i < ck->n; i++)
         buf_add_u32(&lens, htole32(ck->lens[i]));
-    struct span parts[] = { buf_span(&lens), span_of(ck->body, ck->body_len) };
+    struct span parts[] = { buf_span(&lens), span_of(ck->body, ck->body_len),
+                            span_str(ck->node) };
     checksum(parts, ARRAY_LEN(parts), ck->digest);
 }
 
@@ -34,24 +36,64 @@ static void fills_no_more(struct tm_job *job)
     job->on_filling = false;
 }
 
+static void filling_free(struct tm_job *job, struct filling *f)
+{
+    STAILQ_REMOVE(&job->fillings, f, filling, fillings_node);
+    job->open_n -= f->n;
+    job->open_bytes -= bytes_of(f);
+    buf_fini(&f->body);
+    buf_fini(&f->lens);
+    free(f->node);
+    free(f);
+}
+
+static struct filling *filling_of(struct tm_job *job, const char *node)
+{
+    struct filling *f;
+    STAILQ_FOREACH (f, &job->fillings, fillings_node)
+        if (strcmp(f->node, node) == 0)
+            return f;
+    return NULL;
+}
+
+static struct filling *filling_new(struct tm_job *job, const char *node)
+{
+    struct filling *f = xcalloc(1, sizeof(*f));
+    f->node = xstrdup(node);
+    STAILQ_INSERT_TAIL(&job->fillings, f, fillings_node);
+    return f;
+}
+
+/* It becomes a chunk, unless it has no input. */
+static void filling_close(struct tm_job *job, struct filling *f)
+{
+    if (f->n > 0) {
+        struct chunk *ck = xcalloc(1, sizeof(*ck));
+        ck->seq = job->next_seq++;
+        ck->n = f->n;
+        job->open_n -= f->n;
+        job->open_bytes -= bytes_of(f);
+        job->chunk_bytes += bytes_of(f);
+        ck->body_len = f->body.len;
+        ck->lens = (uint32_t *)(void *)STEAL(f->lens.data);
+        ck->body = STEAL(f->body.data);
+        ck->node = STEAL(f->node);
+        f->lens = f->body = (struct buf)BUF_INIT;
+        f->n = 0;
+        digest(ck);
+        STAILQ_INSERT_TAIL(&job->chunks, ck, node_entry);
+        job_ready(job);
+    }
+    filling_free(job, f);
+    if (job->open_n == 0)
+        fills_no_more(job);
+}
+
 void chunk_close(struct tm_job *job)
 {
-    if (job->open_n == 0)
-        return;
-    struct chunk *ck = xcalloc(1, sizeof(*ck));
-    ck->seq = job->next_seq++;
-    ck->n = job->open_n;
-    ck->lens = (uint32_t *)(void *)STEAL(job->open_lens.data);
-    ck->body_len = job->open_body.len;
-    ck->body = STEAL(job->open_body.data);
-    digest(ck);
-    job->open_lens = (struct buf)BUF_INIT;
-    job->open_body = (struct buf)BUF_INIT;
-    job->open_n = 0;
-    job->chunk_bytes += ck->body_len + ck->n * sizeof(uint32_t);
-    STAILQ_INSERT_TAIL(&job->chunks, ck, node);
-    fills_no_more(job);
-    job_ready(job);
+    struct filling *f;
+    while ((f = STAILQ_FIRST(&job->fillings)))
+        filling_close(job, f);
 }
 
 static size_t given_len(const char *s, size_t len)
@@ -62,13 +104,13 @@ static size_t given_len(const char *s, size_t len)
 static int input_of(const struct tm_job *job, const struct tm_input *in,
                     struct task_input *ret, struct err *err)
 {
-    static const char *const kinds[] = { "bytes", "a path", "a URL" };
+    static const char *const kinds[] = { "bytes", "a path", "a URL", "a directory" };
     int given = !!in->path + !!in->url + !!in->data;
     if (given != 1)
         return err_set(err, TM_USAGE, "an input is exactly one of path, url and data");
     enum tm_source kind =
         in->path ? TM_SOURCE_PATH : (in->url ? TM_SOURCE_URL : TM_SOURCE_BYTES);
-    if (kind != job->source)
+    if (kind != (job->source == TM_SOURCE_DIR ? TM_SOURCE_PATH : job->source))
         return err_set(err, TM_USAGE, "an input is %s, but the job's inputs are %s",
                        kinds[kind], kinds[job->source]);
     *ret = (struct task_input){
@@ -79,6 +121,8 @@ static int input_of(const struct tm_job *job, const struct tm_input *in,
         .out = span_of(in->out, given_len(in->out, in->out_len)),
         .size = in->size,
         .has_data = in->data != NULL,
+        .after = span_of(in->after, given_len(in->after, in->after_len)),
+        .named = in->named,
     };
     if (in->path && (ret->path.len == 0 || ret->path.data[0] != '/'))
         return err_set(err, TM_USAGE, "not an absolute path: '%.*s'",
@@ -86,58 +130,90 @@ static int input_of(const struct tm_job *job, const struct tm_input *in,
     return 0;
 }
 
-/* The bytes that stand at `from` in the open body become an input of their own. */
-static void move_to_next(struct tm_job *job, size_t from)
+/* No room for more: what is there goes out. */
+static int starve(struct tm_job *job)
 {
-    AUTO_BUF tail = BUF_INIT;
-    buf_add(&tail, job->open_body.data + from, job->open_body.len - from);
-    job->open_body.len = from;
     chunk_close(job);
-    buf_add_span(&job->open_body, buf_span(&tail));
+    conn_kick(job->conn);
+    job->starved = true;
+    return TM_AGAIN;
 }
 
-int chunk_add(struct tm_job *job, const struct tm_input *in, struct err *err)
+/* The bytes that stand at `from` in a filling become an input of the next one. */
+static struct filling *move_to_next(struct tm_job *job, struct filling *f, size_t from)
+{
+    AUTO_FREE char *node = xstrdup(f->node);
+    AUTO_BUF tail = BUF_INIT;
+    buf_add(&tail, f->body.data + from, f->body.len - from);
+    f->body.len = from;
+    job->open_bytes -= tail.len;
+    filling_close(job, f);
+    f = filling_new(job, node);
+    buf_add_span(&f->body, buf_span(&tail));
+    job->open_bytes += tail.len;
+    return f;
+}
+
+static void take_back(struct tm_job *job, struct filling *f, size_t from)
+{
+    job->open_bytes -= f->body.len - from;
+    f->body.len = from;
+    if (f->n == 0)
+        filling_free(job, f);
+}
+
+/* The input is in it, and counts. */
+static void filling_took(struct tm_job *job, struct filling *f, size_t len)
 {
     struct conn *c = job->conn;
-    struct task_input input;
-    if (input_of(job, in, &input, err) < 0)
-        return -1;
-    if (!chunk_room(job)) {
-        job->starved = true;
-        return TM_AGAIN;
-    }
-    size_t from = job->open_body.len;
-    input_pack(&job->open_body, &input);
-    size_t len = job->open_body.len - from;
-    if (len > c->input_max) {
-        job->open_body.len = from;
-        return err_set(err, TM_TOO_LARGE, "too large: an input of %zu bytes, limit %u",
-                       len, c->input_max);
-    }
-    if (job->open_n > 0 && open_bytes(job) + sizeof(uint32_t) > c->chunk_bytes_max) {
-        if (job->chunk_bytes + open_bytes(job) - len >= job->credit_bytes) {
-            job->open_body.len = from; /* the chunk it would open finds no room */
-            chunk_close(job);
-            conn_kick(c);
-            job->starved = true;
-            return TM_AGAIN;
-        }
-        move_to_next(job, from);
-        conn_kick(c);
-    }
-    buf_add_u32(&job->open_lens, (uint32_t)len);
+    buf_add_u32(&f->lens, (uint32_t)len);
+    job->open_bytes += sizeof(uint32_t);
     job->added++;
+    f->n++;
     job->open_n++;
     if (job->open_n == 1)
         job->flush_at_ns = clock_mono_ns() + FLUSH_NS;
-    if (job->open_n == c->chunk_tasks_max) {
-        chunk_close(job);
+    if (f->n == c->chunk_tasks_max) {
+        filling_close(job, f);
         conn_kick(c);
     } else if (!job->on_filling) {
         TAILQ_INSERT_TAIL(&c->filling, job, filling_node);
         job->on_filling = true;
         conn_kick(c); /* the thread arms the flush timer */
     }
+}
+
+int chunk_add(struct tm_job *job, const struct tm_input *in, struct err *err)
+{
+    struct conn *c = job->conn;
+    const char *node = in->node ? in->node : "";
+    struct task_input input;
+    if (input_of(job, in, &input, err) < 0)
+        return -1;
+    struct filling *f = filling_of(job, node);
+    if (!chunk_room(job) ||
+        (!f && job->open_n && job->chunk_bytes + job->open_bytes >= job->credit_bytes))
+        return starve(job);
+    if (!f)
+        f = filling_new(job, node);
+    size_t from = f->body.len;
+    input_pack(&f->body, &input);
+    size_t len = f->body.len - from;
+    job->open_bytes += len;
+    if (len > c->input_max) {
+        take_back(job, f, from);
+        return err_set(err, TM_TOO_LARGE, "too large: an input of %zu bytes, limit %u",
+                       len, c->input_max);
+    }
+    if (f->n > 0 && bytes_of(f) + sizeof(uint32_t) > c->chunk_bytes_max) {
+        if (job->chunk_bytes + job->open_bytes - len >= job->credit_bytes) {
+            take_back(job, f, from); /* the chunk it would open finds no room */
+            return starve(job);
+        }
+        f = move_to_next(job, f, from);
+        conn_kick(c);
+    }
+    filling_took(job, f, len);
     return 0;
 }
 
@@ -151,7 +227,7 @@ static bool window_allows(const struct tm_job *job, size_t bytes)
 int chunk_send_all(struct tm_job *job)
 {
     struct chunk *ck;
-    STAILQ_FOREACH (ck, &job->chunks, node) {
+    STAILQ_FOREACH (ck, &job->chunks, node_entry) {
         if (ck->sent)
             continue;
         size_t bytes = ck->body_len + ck->n * sizeof(uint32_t);
@@ -159,7 +235,11 @@ int chunk_send_all(struct tm_job *job)
             return 0;
         struct msg m = { .type = MSG_CHUNK, .body = span_of(ck->body, ck->body_len) };
         m.chunk = (struct msg_chunk){
-            .job = job->id, .seq = ck->seq, .n = ck->n, .lens = ck->lens
+            .job = job->id,
+            .seq = ck->seq,
+            .n = ck->n,
+            .lens = ck->lens,
+            .node = span_str(ck->node),
         };
         memcpy(m.chunk.digest, ck->digest, sizeof(ck->digest));
         FAILPOINT("client_chunk_send_before");
@@ -176,6 +256,7 @@ static void chunk_free(struct chunk *ck)
 {
     free(ck->lens);
     free(ck->body);
+    free(ck->node);
     free(ck);
 }
 
@@ -184,7 +265,7 @@ void chunk_acknowledge(struct tm_job *job, uint32_t on_disk)
     struct chunk *ck;
     while ((ck = STAILQ_FIRST(&job->chunks)) && ck->seq < on_disk) {
         size_t bytes = ck->body_len + ck->n * sizeof(uint32_t);
-        STAILQ_REMOVE_HEAD(&job->chunks, node);
+        STAILQ_REMOVE_HEAD(&job->chunks, node_entry);
         job->chunk_bytes -= bytes;
         if (ck->sent)
             job->sent_bytes -= bytes;
@@ -198,12 +279,12 @@ void chunk_free_all(struct tm_job *job)
 {
     struct chunk *ck;
     while ((ck = STAILQ_FIRST(&job->chunks))) {
-        STAILQ_REMOVE_HEAD(&job->chunks, node);
+        STAILQ_REMOVE_HEAD(&job->chunks, node_entry);
         chunk_free(ck);
     }
     job->chunk_bytes = job->sent_bytes = 0;
-    job->open_n = 0;
+    struct filling *f;
+    while ((f = STAILQ_FIRST(&job->fillings)))
+        filling_free(job, f);
     fills_no_more(job);
-    buf_fini(&job->open_body);
-    buf_fini(&job->open_lens);
 }

@@ -29,13 +29,22 @@ STAILQ_HEAD(batch_queue, batch);
 
 /* A closed chunk, kept until the coordinator has it on disk. */
 struct chunk {
-    STAILQ_ENTRY(chunk) node;
+    STAILQ_ENTRY(chunk) node_entry;
     uint32_t seq, n;
     uint32_t *lens; /* owned */
     uint8_t *body;  /* owned */
+    char *node;     /* owned; "" = for any */
     size_t body_len;
     uint8_t digest[WIRE_DIGEST_BYTES];
     bool sent; /* in this session */
+};
+
+/* A chunk being filled: one for each node that inputs are for. */
+struct filling {
+    STAILQ_ENTRY(filling) fillings_node;
+    char *node; /* owned; "" = for any */
+    struct buf body, lens;
+    uint32_t n;
 };
 
 struct tm_job {
@@ -58,9 +67,10 @@ struct tm_job {
     uint32_t retries;
     int64_t task_timeout_ns, deadline_ns;
     bool detached;
-    bool accepted;                   /* in this session: chunks may go */
-    struct buf open_body, open_lens; /* the chunk being filled */
-    uint32_t open_n;
+    bool accepted; /* in this session: chunks may go */
+    STAILQ_HEAD(, filling) fillings;
+    uint32_t open_n;   /* inputs in all of them, */
+    size_t open_bytes; /* and what these weigh */
     int64_t flush_at_ns;
     STAILQ_HEAD(, chunk) chunks; /* closed, not acknowledged; those sent come first */
     size_t chunk_bytes;          /* of all of them */
@@ -211,7 +221,7 @@ int job_list_id(struct tm_job *job, struct err *err);
 bool chunk_room(const struct tm_job *job);
 /* 0, TM_AGAIN (no room), -1. */
 int chunk_add(struct tm_job *job, const struct tm_input *in, struct err *err);
-void chunk_close(struct tm_job *job); /* the open one, if it has inputs */
+void chunk_close(struct tm_job *job); /* all that are being filled */
 int chunk_send_all(struct tm_job *job);
 void chunk_acknowledge(struct tm_job *job, uint32_t on_disk);
 void chunk_free_all(struct tm_job *job);

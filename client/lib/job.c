@@ -9,7 +9,7 @@ enum { RETRIES_DEFAULT = 3 };
 _Static_assert((int)TM_ALGO_COUNT == (int)ALGO_COUNT &&
                    (int)TM_BLAKE2B == (int)ALGO_BLAKE2B,
                "one numbering of algorithms");
-_Static_assert((int)TM_SOURCE_URL == (int)SOURCE_URL &&
+_Static_assert((int)TM_SOURCE_DIR == (int)SOURCE_DIR &&
                    (int)TM_SINK_FILE == (int)SINK_FILE &&
                    (int)TM_TRANSFORM_DECRYPT == (int)TRANSFORM_DECRYPT &&
                    (int)TM_ABANDONED == (int)JOB_ABANDONED,
@@ -43,6 +43,7 @@ static int pack(const struct tm_job_spec *spec, struct buf *out, struct err *err
         .per_host = spec->per_host,
         .rate = spec->rate,
         .ca_file = span_str(spec->ca_file),
+        .on = span_str(spec->on),
         .present = span_of(spec->present, spec->present_len),
     };
     for (size_t i = 0; i < spec->n_recipients; i++)
@@ -63,6 +64,7 @@ int job_new(struct conn *c, const struct tm_job_spec *spec, struct tm_job **ret,
     struct tm_job *job = xcalloc(1, sizeof(*job));
     job->conn = c;
     STAILQ_INIT(&job->chunks);
+    STAILQ_INIT(&job->fillings);
     STAILQ_INIT(&job->batches);
     TAILQ_INSERT_TAIL(&c->all, job, all_node);
     *ret = job;
@@ -248,7 +250,7 @@ void job_session_lost(struct tm_job *job)
     job->accepted = job->seal_sent = job->follow_sent = false;
     job->sent_bytes = 0;
     struct chunk *ck;
-    STAILQ_FOREACH (ck, &job->chunks, node)
+    STAILQ_FOREACH (ck, &job->chunks, node_entry)
         ck->sent = false;
     job_ready(job);
 }

@@ -311,6 +311,9 @@ static int fill_value(struct tm_result *r, struct span bytes, struct err *err)
     r->has_body = v.has_body;
     r->http_status = v.http_status;
     r->elapsed_us = v.elapsed_us;
+    r->more = v.more;
+    r->is_file = v.is_file;
+    r->skipped = v.skipped;
     return 0;
 }
 

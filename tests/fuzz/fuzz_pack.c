@@ -73,7 +73,8 @@ static void try_page(struct span in)
     int rc;
 
     while ((rc = page_next(in, &pos, &e, &err)) == 1) {
-        CHECK(fuzz_within(e.name, in) && e.name.len && !memchr(e.name.data, 0, e.name.len));
+        CHECK(fuzz_within(e.name, in) && e.name.len &&
+              !memchr(e.name.data, 0, e.name.len));
         CHECK(!memchr(e.name.data, '/', e.name.len) && pos <= in.len);
         CHECK(!span_eq(e.name, SPAN_LIT("..")) && !span_eq(e.name, SPAN_LIT(".")));
         page_add(&once, &e);

@@ -150,7 +150,7 @@ void books_tell(const struct sched *s)
                (unsigned long long)j->row.id, j->row.state, j->sealed, j->cancelling,
                j->row.paused, j->io, (unsigned long long)j->row.tasks, j->row.chunks,
                (unsigned long long)j->leased, (unsigned long long)j->deferred,
-               (unsigned long long)j->pending, j->n_open, j->next_open);
+               (unsigned long long)j->pending, j->n_open, j->any.next_open);
         for (uint32_t i = 0; i < j->row.chunks; i++) {
             const struct chunk *c = j->chunks[i].open;
             printf("  chunk %u: %u tasks, reading %d recorded %u", i, j->chunks[i].n,

@@ -103,6 +103,7 @@ static void save_chunk(struct world *w, struct stored_job *j, const struct chunk
     }
     j->chunks = xrealloc(j->chunks, (j->n_chunks + 1) * sizeof(*j->chunks));
     j->chunks[j->n_chunks] = *row;
+    j->chunks[j->n_chunks].node = span_str(span_dup(row->node));
     j->chunks[j->n_chunks].lens = blob_ref(row->lens);
     j->chunks[j->n_chunks].body = blob_ref(row->body);
     j->n_chunks++;
@@ -518,6 +519,7 @@ void store_model_load(struct world *w, struct sched *sched)
 static void job_free(struct stored_job *j)
 {
     for (uint32_t i = 0; i < j->n_chunks; i++) {
+        free((void *)j->chunks[i].node.data);
         blob_unref(j->chunks[i].lens);
         blob_unref(j->chunks[i].body);
     }

@@ -129,10 +129,8 @@ static void specs_come_back(void **state)
 static void pages_come_back(void **state)
 {
     const struct page_entry t[] = {
-        { PAGE_FILE, SPAN_LIT("a\nb"), 0 },
-        { PAGE_DIR, SPAN_LIT("\xff"), 0 },
-        { PAGE_FILE, SPAN_LIT("..."), 127 },
-        { PAGE_FILE, SPAN_LIT("x"), 128 },
+        { PAGE_FILE, SPAN_LIT("a\nb"), 0 },       { PAGE_DIR, SPAN_LIT("\xff"), 0 },
+        { PAGE_FILE, SPAN_LIT("..."), 127 },      { PAGE_FILE, SPAN_LIT("x"), 128 },
         { PAGE_FILE, SPAN_LIT("y"), UINT64_MAX },
     };
     AUTO_BUF page = BUF_INIT;
@@ -160,9 +158,11 @@ static void pages_that_lead_elsewhere_are_refused(void **state)
         const char *bytes;
         size_t len;
     } t[] = {
-        { "d..", 4 },  { "d.", 3 },    { "da/b", 5 }, { "d", 2 },       { "da", 2 },
-        { "xa\0", 3 }, { "fa\0", 3 }, { "fa\0\x80", 4 }, { "f", 1 },
-        { "fa\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 14 },
+        { "d..", 4 },  { "d.", 3 },
+        { "da/b", 5 }, { "d", 2 },
+        { "da", 2 },   { "xa\0", 3 },
+        { "fa\0", 3 }, { "fa\0\x80", 4 },
+        { "f", 1 },    { "fa\0\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 14 },
     };
     struct page_entry e;
 

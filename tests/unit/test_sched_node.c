@@ -373,24 +373,6 @@ static void another_name_on_a_connection_is_another_node(void **state)
     sched_free(r.sched);
 }
 
-/* A worker without roots takes inline bytes and URLs only. */
-static void files_are_for_nodes_with_roots(void **state)
-{
-    struct msg m = hello_of(WORKER, "x", 0);
-    struct rig r = { .light = true };
-
-    (void)state;
-    rig_init(&r);
-    m.hello.files = false;
-    say_and_commit(&r, WORKER, &m);
-    r.light = false;
-    struct fx_group *g = say_submit(&r, 2);
-    assert_int_equal(sent(g, MSG_ERROR)->error.code, 10);
-    assert_null(find(g, FX_JOB, 0));
-    fx_group_free(g);
-    sched_free(r.sched);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -404,7 +386,6 @@ int main(void)
         cmocka_unit_test(a_paused_job_is_not_leased),
         cmocka_unit_test(a_draining_node_gets_nothing_new),
         cmocka_unit_test(a_node_that_leaves_is_forgotten),
-        cmocka_unit_test(files_are_for_nodes_with_roots),
         cmocka_unit_test(another_name_on_a_connection_is_another_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -43,11 +43,20 @@ static void labels_and_names_cannot_be_mistaken(void **state)
         const char *text;
         int label, name;
     } t[] = {
-        { "disk=ssd", 0, -1 },        { "a.b_c-d/e=x y", -1, -1 }, { "k=a=b", 0, -1 },
-        { "=v", -1, -1 },             { "k=", 0, -1 },             { "k v=1", -1, -1 },
-        { "k=a,b", -1, -1 },          { "store1", -1, 0 },         { "each", -1, -1 },
-        { "a\nb", -1, -1 },           { "k=a\nb", -1, -1 },        { "", -1, -1 },
-        { "rack/1=\xc3\xa4", 0, -1 }, { "\xc3\xa4", -1, 0 },
+        { "disk=ssd", 0, -1 },
+        { "a.b_c-d/e=x y", -1, -1 },
+        { "k=a=b", 0, -1 },
+        { "=v", -1, -1 },
+        { "k=", 0, -1 },
+        { "k v=1", -1, -1 },
+        { "k=a,b", -1, -1 },
+        { "store1", -1, 0 },
+        { "each", -1, -1 },
+        { "a\nb", -1, -1 },
+        { "k=a\nb", -1, -1 },
+        { "", -1, -1 },
+        { "rack/1=\xc3\xa4", 0, -1 },
+        { "\xc3\xa4", -1, 0 },
     };
 
     (void)state;

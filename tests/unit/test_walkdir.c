@@ -53,7 +53,8 @@ static unsigned walk_all(const char *below, struct buf *ret, uint64_t *ret_skipp
         *ret_skipped += v.skipped;
         while (page_next(v.body, &pos, &e, NULL) == 1) {
             if (after.len) /* names grow, across pages too */
-                assert_true(memcmp(after.data, e.name.data, MIN(after.len, e.name.len)) <= 0);
+                assert_true(memcmp(after.data, e.name.data, MIN(after.len, e.name.len)) <=
+                            0);
             buf_printf(ret, "%c ", e.kind);
             buf_add_span(ret, e.name);
             buf_printf(ret, " %llu\n", (unsigned long long)e.size);
@@ -67,7 +68,8 @@ static unsigned walk_all(const char *below, struct buf *ret, uint64_t *ret_skipp
 
 static void all_names_come_once_and_in_order(void **state)
 {
-    static const char expected[] = "f \x01 0\nd a 0\nf a\nb 0\nf \xc3\xa4 0\nd \xff 0\nf \xff\xfe 3\n";
+    static const char expected[] =
+        "f \x01 0\nd a 0\nf a\nb 0\nf \xc3\xa4 0\nd \xff 0\nf \xff\xfe 3\n";
     AUTO_FREE char *target = xasprintf("%s/odd/a", dir);
     AUTO_FREE char *link = xasprintf("%s/odd/link", dir);
     AUTO_BUF got = BUF_INIT;

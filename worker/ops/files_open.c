@@ -108,7 +108,8 @@ int files_open_dir(const struct files_roots *roots, struct span path, bool named
         rc = *ret_fd < 0 ? err_set(err, 1, "%s", strerror(errno)) : 0;
     } else if (rc == 0 && !(named && S_ISREG(ret_st->st_mode))) {
         errno = 0;
-        rc = err_set(err, 1, named ? "is not a regular file" : "is no directory any more");
+        rc =
+            err_set(err, 1, named ? "is not a regular file" : "is no directory any more");
     }
     close(fd);
     return rc;

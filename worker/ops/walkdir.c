@@ -1,6 +1,6 @@
 /* The names of a page are the least of those behind `after` that fit: a heap with the
- * greatest on top, which goes when there are too many. So a page is continued from its last
- * name, by any process, after any time, whatever order the file system has. */
+ * greatest on top, which goes when there are too many. So a page is continued from its
+ * last name, by any process, after any time, whatever order the file system has. */
 #include "worker/ops/walkdir.h"
 
 #include <dirent.h>
@@ -139,7 +139,8 @@ static enum task_status choose(const struct task_env *env, DIR *d, const char *a
 
 /* A file's size is worth a look: large ones are shared by processes. One that cannot be
  * looked at is listed, so that whoever opens it says why not. */
-static void list_one(int dir, const struct name *name, struct buf *page, uint64_t *skipped)
+static void list_one(int dir, const struct name *name, struct buf *page,
+                     uint64_t *skipped)
 {
     struct page_entry e = { PAGE_DIR, span_str(name->text), 0 };
     struct stat st;
@@ -166,8 +167,8 @@ static int compare(const void *a, const void *b)
 
 /* Pages on which nothing is left are passed over: there is no name to go on from. */
 static enum task_status make_page(const struct task_env *env, DIR *d, struct span from,
-                                  struct names *t, struct buf *page, struct task_value *ret,
-                                  struct err *err)
+                                  struct names *t, struct buf *page,
+                                  struct task_value *ret, struct err *err)
 {
     AUTO_FREE char *after = from.len ? span_dup(from) : xstrdup("");
     enum task_status status;
@@ -177,7 +178,8 @@ static enum task_status make_page(const struct task_env *env, DIR *d, struct spa
         status = choose(env, d, after, t, err);
         if (status != TASK_OK)
             return status;
-        qsort(t->heap, t->n, sizeof(struct name *), compare);
+        if (t->n)
+            qsort(t->heap, t->n, sizeof(struct name *), compare);
         for (size_t i = 0; i < t->n; i++)
             list_one(dirfd(d), t->heap[i], page, &t->skipped);
         ret->more = t->bound != NULL;

@@ -1,0 +1,286 @@
+/* Why a job waits, or what it does: a table of reasons, each looked at, a line for each
+ * that holds. */
+#include "coordinator/sched_state.h"
+#include "proto/map.h"
+
+enum { NODES_SHOWN = 20 };
+typedef unsigned long long ull;
+
+struct why {
+    struct sched *s;
+    struct job *j;
+    struct buf *rows;
+    uint32_t n;
+    uint64_t waiting; /* tasks that nobody is on, and that wait for no time */
+    /* Nodes: connected; of these those that may run it, and of these those that are not
+     * draining, and of these those that take more now. */
+    uint32_t connected, fitting, up, free;
+    bool fetches; /* one that is up has io slots */
+};
+
+static void say(struct why *w, const char *reason, uint64_t count, char *owned_text)
+{
+    map_pack_begin(w->rows, 3);
+    map_pack_str(w->rows, "reason", span_str(reason));
+    map_pack_str(w->rows, "text", span_str(owned_text));
+    map_pack_uint(w->rows, "count", count);
+    free(owned_text);
+    w->n++;
+}
+
+static const char *tasks(uint64_t n)
+{
+    return n == 1 ? "task" : "tasks";
+}
+
+static long long seconds(int64_t ns)
+{
+    return (long long)(MAX(ns, 0) + NS_PER_S - 1) / NS_PER_S;
+}
+
+/* ---- what is known ---- */
+
+static uint64_t not_recorded(const struct job *j, uint32_t seq)
+{
+    const struct chunk_info *info = &j->chunks[seq];
+
+    return info->n - (info->open ? info->open->recorded : info->recorded);
+}
+
+static void count_tasks(struct why *w)
+{
+    struct job *j = w->j;
+    uint64_t left = 0, busy = j->leased + j->deferred;
+
+    for (struct stream *st = &j->any; st; st = stream_next(j, st))
+        st->left = 0;
+    for (uint32_t i = 0; i < j->row.chunks; i++) {
+        j->chunks[i].stream->left += not_recorded(j, i);
+        left += not_recorded(j, i);
+    }
+    w->waiting = left > busy ? left - busy : 0;
+}
+
+static void count_nodes(struct why *w)
+{
+    struct sched_node *n;
+
+    TAILQ_FOREACH (n, &w->s->nodes, node) {
+        bool fits = n->peer && node_fits(n, w->j), up = fits && !n->draining;
+        w->connected += n->peer != 0;
+        w->fitting += fits;
+        w->up += up;
+        w->fetches |= up && n->io_slots;
+        w->free += up && lease_node_takes(w->s, n, w->j->io);
+    }
+}
+
+/* ---- the reasons ---- */
+
+static void ended(struct why *w)
+{
+    static const char *const as[] = {
+        [JOB_DONE] = "done", [JOB_CANCELLED] = "cancelled", [JOB_ABANDONED] = "abandoned"
+    };
+
+    if (job_ended(w->j))
+        say(w, "ended", 0, xasprintf("it has ended: %s", as[w->j->row.state]));
+}
+
+static void cancelling(struct why *w)
+{
+    if (w->j->cancelling)
+        say(w, "cancelling", 0, xstrdup("it is being cancelled"));
+}
+
+static void paused(struct why *w)
+{
+    if (w->j->row.paused && !job_ended(w->j))
+        say(w, "paused", 0,
+            xasprintf("it is paused; tidemill job resume j%llu", (ull)w->j->row.id));
+}
+
+static void open_still(struct why *w)
+{
+    const struct job *j = w->j;
+    int64_t left = j->client_gone_ns + w->s->config.abandon_ns - w->s->now;
+
+    if (j->sealed || j->cancelling)
+        return;
+    if (j->client)
+        say(w, "open", 0, xstrdup("its inputs are still being submitted"));
+    else
+        say(w, "no_client", 0,
+            xasprintf("its submitter went away before all inputs were there; it ends as "
+                      "abandoned in %lld s",
+                      seconds(left)));
+}
+
+static void no_room(struct why *w)
+{
+    const struct sched *s = w->s;
+
+    if (s->full || s->lowest)
+        say(w, "disk_full", s->free_bytes,
+            xasprintf("the coordinator's disk is %s (%llu MiB free): no task is started",
+                      s->full ? "full" : "nearly full", (ull)(s->free_bytes / MIB)));
+    else if (s->pressure)
+        say(w, "disk_slow", 0,
+            xstrdup("the coordinator's disk cannot keep up: no task is started"));
+    if (!w->j->sealed && w->j->dry && !s->full && s->low)
+        say(w, "disk_low", s->free_bytes,
+            xasprintf(
+                "the coordinator's disk is nearly full (%llu MiB free): no input is "
+                "taken",
+                (ull)(s->free_bytes / MIB)));
+}
+
+static void quota(struct why *w)
+{
+    if (w->j->over && !w->j->sealed && w->j->client)
+        say(w, "quota", 0,
+            xstrdup("its owner has as many tasks as he may have: no input is taken until "
+                    "some of them are done"));
+}
+
+static void coordinator_waits(struct why *w)
+{
+    if (w->s->draining)
+        say(w, "stopping", 0, xstrdup("the coordinator is about to end"));
+    else if (node_awaited(w->s))
+        say(w, "starting", 0,
+            xstrdup("the coordinator was just started, and waits for its nodes"));
+}
+
+static void no_node(struct why *w)
+{
+    struct err lacks = { 0 };
+
+    if (!w->waiting)
+        return;
+    if (!w->connected)
+        say(w, "no_node", 0, xstrdup("no node is connected"));
+    else if (!w->fitting && job_lacks(w->s, w->j, &lacks))
+        say(w, "no_such_node", 0, xasprintf("%s; %s", lacks.text, lacks.hint));
+    else if (w->up && w->j->io && !w->fetches)
+        say(w, "no_coroutines", 0,
+            xstrdup("no node that may run it fetches (--coroutines is 0)"));
+}
+
+/* Tasks for a node that is not there, or may not run them. */
+static void node_away(struct why *w)
+{
+    uint32_t shown = 0;
+
+    for (struct stream *st = w->j->streams; st; st = st->hh.next) {
+        const struct sched_node *n = st->place->node;
+        bool here = stream_is_here(st);
+        if (!st->left || (here && node_fits(n, w->j)))
+            continue;
+        if (++shown > NODES_SHOWN)
+            continue;
+        say(w, here ? "node_unfit" : "node_away", st->left,
+            xasprintf("%llu %s for node %s, which %s", (ull)st->left,
+                      st->left == 1 ? "task is" : "tasks are", st->place->name,
+                      here ? "may not run them" : "is not connected"));
+    }
+    if (shown > NODES_SHOWN)
+        say(w, "node_away", shown - NODES_SHOWN,
+            xasprintf("and for %u more nodes", shown - NODES_SHOWN));
+}
+
+static void nodes_busy(struct why *w)
+{
+    if (!w->waiting || !w->fitting || w->free)
+        return;
+    if (!w->up)
+        say(w, "draining", w->fitting,
+            xasprintf("every node that may run it is drained (%u of them); tidemill node "
+                      "undrain NODE",
+                      w->fitting));
+    else if (!w->j->io || w->fetches)
+        say(w, "busy", w->up,
+            xasprintf("every node that may run it has as much as it takes (%u of them), "
+                      "%s",
+                      w->up,
+                      w->j->leased ? "of this job and perhaps others" : "of other jobs"));
+}
+
+static void deferred(struct why *w)
+{
+    uint64_t n[2] = { 0, 0 };
+    int64_t next[2] = { INT64_MAX, INT64_MAX };
+
+    for (size_t i = 0; i < w->s->heap_n; i++) {
+        const struct deferred *d = &w->s->heap[i];
+        if (d->job != w->j->row.id)
+            continue;
+        n[d->not_yet]++;
+        next[d->not_yet] = MIN(next[d->not_yet], d->due_ns);
+    }
+    if (n[0])
+        say(w, "retry", n[0],
+            xasprintf("%llu %s failed and will be tried again, the first in %lld s",
+                      (ull)n[0], tasks(n[0]), seconds(next[0] - w->s->now)));
+    if (n[1])
+        say(w, "server", n[1],
+            xasprintf("%llu %s may not ask their servers yet, the first in %lld s",
+                      (ull)n[1], tasks(n[1]), seconds(next[1] - w->s->now)));
+}
+
+static void publishing(struct why *w)
+{
+    if (w->j->pending)
+        say(w, "publishing", w->j->pending,
+            xasprintf("%llu %s done, and %s not in place yet", (ull)w->j->pending,
+                      w->j->pending == 1 ? "task is" : "tasks are",
+                      w->j->pending == 1 ? "its file is" : "their files are"));
+}
+
+static void running(struct why *w)
+{
+    uint32_t nodes = 0;
+    struct sched_node *n;
+    struct lease *l;
+
+    TAILQ_FOREACH (n, &w->s->nodes, node)
+        LIST_FOREACH (l, &n->leases, node_node)
+            if (l->chunk->job == w->j) {
+                nodes++;
+                break;
+            }
+    if (w->j->leased)
+        say(w, "running", w->j->leased,
+            xasprintf("%llu %s on %u %s", (ull)w->j->leased,
+                      w->j->leased == 1 ? "task runs" : "tasks run", nodes,
+                      nodes == 1 ? "node" : "nodes"));
+}
+
+static void nothing_else(struct why *w)
+{
+    if (w->n)
+        return;
+    if (w->waiting)
+        say(w, "ready", w->waiting,
+            xasprintf("%llu %s about to start", (ull)w->waiting,
+                      w->waiting == 1 ? "task is" : "tasks are"));
+    else
+        say(w, "recording", 0, xstrdup("its last records are on their way to the disk"));
+}
+
+static void (*const reasons[])(struct why *w) = {
+    ended,   cancelling,   paused,    open_still, quota,    coordinator_waits,
+    no_room, no_node,      node_away, nodes_busy, deferred, publishing,
+    running, nothing_else,
+};
+
+uint32_t explain_job(struct sched *s, struct job *j, struct buf *rows)
+{
+    struct why w = { .s = s, .j = j, .rows = rows };
+
+    count_tasks(&w);
+    count_nodes(&w);
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++)
+        reasons[i](&w);
+    return w.n;
+}
