@@ -3,7 +3,7 @@
 #ifndef CLIENT_CMD_H
 #define CLIENT_CMD_H
 
-#include "client/cli.h"
+#include "client/where.h"
 
 int cmd_hash(int argc, char **argv);
 int cmd_encrypt(int argc, char **argv);
@@ -14,6 +14,7 @@ int cmd_results(int argc, char **argv);
 int cmd_wait(int argc, char **argv);
 int cmd_watch(int argc, char **argv);
 int cmd_node(int argc, char **argv);
+int cmd_explain(int argc, char **argv);
 int cmd_key(int argc, char **argv);
 int cmd_up(int argc, char **argv);
 int cmd_version(int argc, char **argv);
@@ -28,6 +29,7 @@ struct check_options {
     const char *manifest;
     bool status, ignore_missing;
     int algo; /* of GNU lines; -1 = by their length */
+    const struct where *where;
 };
 int check_run(const struct check_options *o);
 

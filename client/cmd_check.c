@@ -250,7 +250,11 @@ static int check(struct check *c, struct err *err)
     buf_printf(&more, "hash -c %d ", c->o->algo);
     buf_add(&more, c->digest, sizeof(c->digest));
     c->run = (struct run){
-        .on_result = compare, .arg = c, .counted = true, .follow_flags = TM_TASK_ORDER
+        .on_result = compare,
+        .arg = c,
+        .counted = true,
+        .follow_flags = TM_TASK_ORDER,
+        .where = c->o->where,
     };
     run_key(&c->run, NULL, buf_span(&more));
     int code = run_job(&c->run, &open, &spec, add_entries, c);

@@ -11,6 +11,7 @@ enum { IDENTITIES_MAX = 64, IDENTITY_FILE_MAX = MIB };
 
 struct options {
     struct common common;
+    struct where where;
     struct opt_list identities;
     const char *out, *output, *files_from, *sync;
     bool recursive, force, null_ended;
@@ -34,6 +35,8 @@ static const struct opt table[] = {
       "also the files listed here; - is standard input" },
     { "null", '0', OPT_FLAG, OFF(null_ended), NULL, NULL, 0, 0, NULL,
       "names in --files-from end with NUL" },
+    WHERE_ON(OFF(where)),
+    WHERE_REMOTE(OFF(where)),
     { 0 },
 };
 
@@ -91,7 +94,7 @@ static void keys_fini(struct keys *k)
 static int decrypt(const struct options *o, const struct keys *k,
                    const struct cli_args *call)
 {
-    struct run run = { 0 };
+    struct run run = { .where = &o->where, .present.by_node = where_each(&o->where) };
     uint32_t algos = o->common.json ? TM_BIT(TM_SHA256) : 0; /* nothing else shows them */
     struct tm_open_options open = { .identity = k->text.data,
                                     .identity_len = k->text.len };
@@ -111,6 +114,7 @@ static int decrypt(const struct options *o, const struct keys *k,
                          .paths = call->args,
                          .n = call->n,
                          .recursive = o->recursive,
+                         .remote = o->where.remote,
                          .files_from = o->files_from,
                          .null_ended = o->null_ended,
                          .input = outputs_add,
@@ -129,7 +133,8 @@ static int decrypt_or_stream(void *options, const struct cli_args *call)
     struct err err = { 0 };
     int from_stdin = outputs_usage(call, o->files_from, o->output, o->recursive, &err);
 
-    if (from_stdin >= 0 && keys_read(o, &k, &err) < 0 && !err.code)
+    if (from_stdin >= 0 && where_check(&o->where, o->recursive, &err) == 0 &&
+        keys_read(o, &k, &err) < 0 && !err.code)
         err.code = EXIT_ERROR;
     int code = err.code     ? cli_error(&err)
                : from_stdin ? stream_run("decrypt", none, buf_span(&k.text))

@@ -10,6 +10,7 @@ enum { RECIPIENTS_MAX = 64, RECIPIENTS_FILE_MAX = MIB };
 
 struct options {
     struct common common;
+    struct where where;
     struct opt_list recipients, recipient_files;
     const char *out, *output, *files_from, *sync;
     bool recursive, armor, force, null_ended;
@@ -36,6 +37,8 @@ static const struct opt table[] = {
       "also the files listed here; - is standard input" },
     { "null", '0', OPT_FLAG, OFF(null_ended), NULL, NULL, 0, 0, NULL,
       "names in --files-from end with NUL" },
+    WHERE_ON(OFF(where)),
+    WHERE_REMOTE(OFF(where)),
     { 0 },
 };
 
@@ -114,7 +117,7 @@ static int stream(const struct options *o, const struct recipients *r)
 static int encrypt(const struct options *o, const struct recipients *r,
                    const struct cli_args *call)
 {
-    struct run run = { 0 };
+    struct run run = { .where = &o->where, .present.by_node = where_each(&o->where) };
     struct tm_open_options open = { 0 };
     uint32_t algos = o->common.json ? TM_BIT(TM_SHA256) : 0; /* nothing else shows them */
     struct tm_job_spec spec = { .command = "encrypt",
@@ -139,6 +142,7 @@ static int encrypt(const struct options *o, const struct recipients *r,
                          .paths = call->args,
                          .n = call->n,
                          .recursive = o->recursive,
+                         .remote = o->where.remote,
                          .files_from = o->files_from,
                          .null_ended = o->null_ended,
                          .input = outputs_add,
@@ -156,7 +160,7 @@ static int encrypt_or_stream(void *options, const struct cli_args *call)
     struct err err = { 0 };
     int from_stdin = outputs_usage(call, o->files_from, o->output, o->recursive, &err);
 
-    if (from_stdin >= 0)
+    if (from_stdin >= 0 && where_check(&o->where, o->recursive, &err) == 0)
         recipients_of(o, &r, &err);
     int code = err.code     ? cli_error(&err)
                : from_stdin ? stream(o, &r)

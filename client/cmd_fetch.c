@@ -13,6 +13,7 @@
 
 struct options {
     struct common common;
+    struct where where;
     struct opt_list lists, recipients;
     const char *out, *hash, *ca_file, *sync;
     int64_t timeout_ns, connect_timeout_ns, stall_ns, max_size, per_host;
@@ -48,6 +49,7 @@ static const struct opt table[] = {
       "replace files that exist" },
     { "sync", 0, OPT_CHOICE, OFF(sync), "HOW", "full", 0, 0, "full|none",
       "none: outputs are not brought to disk, a power loss may take them" },
+    WHERE_ON(OFF(where)),
     { 0 },
 };
 
@@ -172,6 +174,10 @@ static int check(const struct options *o, size_t n, struct err *err)
         err_set(err, EXIT_USAGE, "-d leaves nobody to take the body");
         return err_hint(err, "-o DIR stores it");
     }
+    if (!o->out && !o->hash && o->where.on.n)
+        return err_set(err, EXIT_USAGE,
+                       "a body for standard output is fetched here: "
+                       "--on needs -o or --hash");
     if (o->recipients.n && !o->out)
         return err_set(err, EXIT_USAGE, "-r needs -o DIR");
     for (size_t i = 0; i < o->recipients.n; i++)
@@ -248,16 +254,26 @@ static int fetch(void *options, const struct cli_args *call)
     struct fetching f = { .o = o,
                           .call = call,
                           .suffix = o->recipients.n ? ".age" : "",
+                          .run.where = &o->where,
+                          .run.present.by_node = where_each(&o->where),
                           .outputs.force = o->force };
     struct tm_open_options open = { 0 };
     AUTO_FREE char *ca = o->ca_file ? walk_absolute(o->ca_file) : NULL;
     struct tm_job_spec spec;
     struct err err = { 0 };
 
-    if (check(o, call->n, &err) < 0 || spec_of(o, &spec, &err) < 0 ||
-        place(&f, &open, &err) < 0)
+    if (where_check(&o->where, false, &err) < 0 || check(o, call->n, &err) < 0 ||
+        spec_of(o, &spec, &err) < 0 || place(&f, &open, &err) < 0)
         return cli_error(&err);
     spec.ca_file = ca;
+    struct tm_error there = { 0 };
+    f.run.present.algos = spec.algos;
+    f.run.present.json = o->common.json || o->common.detach; /* then nothing is printed */
+    if (present_check(&f.run.present, &there) < 0) {
+        present_fini(&f.run.present);
+        fetching_fini(&f);
+        return cli_tm_error(&there);
+    }
     run_key(&f.run, call, SPAN_NONE);
     int code = run_job(&f.run, &open, &spec, feed, &f);
     if (code == 0 && f.body && !o->common.json)

@@ -10,6 +10,7 @@
 
 struct options {
     struct common common;
+    struct where where;
     const char *algos, *check, *out, *files_from;
     bool recursive, order, tag, null_ended, status, ignore_missing, force;
 };
@@ -38,6 +39,8 @@ static const struct opt table[] = {
       "also hash the files listed here; - is standard input" },
     { "null", '0', OPT_FLAG, OFF(null_ended), NULL, NULL, 0, 0, NULL,
       "names in --files-from end with NUL" },
+    WHERE_ON(OFF(where)),
+    WHERE_REMOTE(OFF(where)),
     { 0 },
 };
 
@@ -69,9 +72,11 @@ static int hash(const struct options *o, const struct cli_args *call)
 
     if (from_stdin < 0)
         return cli_error(&err);
-    if (o->algos && manifest_algos_parse(o->algos, &algos, &err) < 0)
+    if ((o->algos && manifest_algos_parse(o->algos, &algos, &err) < 0) ||
+        where_check(&o->where, o->recursive, &err) < 0)
         return cli_error(&err);
     struct run run = { .follow_flags = o->order ? TM_TASK_ORDER : 0,
+                       .where = &o->where,
                        .private_only = from_stdin };
     struct tm_open_options open = { 0 };
     struct tm_job_spec spec = { .command = "hash",
@@ -81,6 +86,8 @@ static int hash(const struct options *o, const struct cli_args *call)
     run.present.manifest_dir = o->out ? xstrdup(o->out) : NULL;
     run.present.force = o->force;
     run.present.algos = algos;
+    run.present.json = o->common.json || o->common.detach; /* then nothing is printed */
+    run.present.by_node = where_each(&o->where);
     struct tm_error there = { 0 };
     if (present_check(&run.present, &there) < 0) {
         present_fini(&run.present);
@@ -95,6 +102,7 @@ static int hash(const struct options *o, const struct cli_args *call)
                          .n = call->n,
                          .scratch = scratch,
                          .recursive = o->recursive,
+                         .remote = o->where.remote,
                          .files_from = o->files_from,
                          .null_ended = o->null_ended,
                          .input = add,
@@ -107,9 +115,16 @@ static int hash(const struct options *o, const struct cli_args *call)
 
 static int check(const struct options *o, const struct cli_args *call)
 {
-    struct check_options check = { o->check, o->status, o->ignore_missing, -1 };
+    struct check_options check = { o->check, o->status, o->ignore_missing, -1,
+                                   &o->where };
     struct err err = { 0 };
     uint32_t mask = 0;
+
+    if (where_each(&o->where))
+        return usage("-c cannot say which node a line is about",
+                     "one node at a time: -c DIR/NODE/SHA256SUMS --on NODE");
+    if (where_check(&o->where, false, &err) < 0)
+        return cli_error(&err);
 
     if (call->n)
         return usage("-c takes its names from the manifest",

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/tmpdir.h"
+#include "client/remote.h"
 #include "client/walk.h"
 
 struct walking {
@@ -93,11 +94,24 @@ static int feed_stdin(struct feed *f)
     return f->run->stop ? -1 : 0;
 }
 
+static int feed_remote(struct feed *f, const char *path)
+{
+    AUTO_FREE char *abs = NULL;
+
+    if (f->walk)
+        return remote_add(f->walk, path);
+    abs = walk_absolute(path);
+    return f->input(f->arg, path, abs, path, "", 0);
+}
+
 static int feed_one(struct feed *f, const char *path)
 {
     struct walking w = { f, path };
     struct walk_counts counts = { 0 };
     int rc;
+
+    if (f->remote)
+        return feed_remote(f, path);
 
     rc = walk(path, f->recursive, on_entry, &w, &counts);
     if (counts.skipped && cli_common_now()->verbose)
@@ -214,13 +228,10 @@ int feed_is_stdin(const char *const *args, size_t n, const char *files_from,
     return 1;
 }
 
-int feed_all(void *arg)
+static int feed_named(struct feed *f)
 {
-    struct feed *f = arg;
     struct err err = { 0 };
 
-    if (f->scratch)
-        return feed_stdin(f);
     for (size_t i = 0; i < f->n; i++)
         if (feed_one(f, f->paths[i]) != 0)
             return -1;
@@ -231,4 +242,24 @@ int feed_all(void *arg)
         return -1;
     }
     return 0;
+}
+
+int feed_all(void *arg)
+{
+    struct feed *f = arg;
+    int rc;
+
+    if (f->scratch)
+        return feed_stdin(f);
+    if (!f->remote || !f->recursive)
+        return feed_named(f);
+    f->walk = remote_new(f);
+    if (!f->walk)
+        return -1;
+    rc = feed_named(f);
+    if (rc == 0)
+        rc = remote_finish(f->walk);
+    remote_free(f->walk);
+    f->walk = NULL;
+    return rc;
 }

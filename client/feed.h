@@ -11,6 +11,7 @@ struct feed {
     size_t n;
     const char *scratch; /* where standard input goes, the only input then; else NULL */
     bool recursive;
+    bool remote;            /* no path is looked at here: nodes walk (remote.h) */
     const char *files_from; /* a file, "-" = standard input; NULL = none */
     bool null_ended;        /* names in it end with NUL, not newline */
     /* One input: shown as the user wrote it (or below what he wrote); abs: its absolute
@@ -18,6 +19,7 @@ struct feed {
     int (*input)(void *arg, const char *shown, const char *abs, const char *root,
                  const char *below, uint64_t size);
     void *arg;
+    struct remote *walk; /* feed_all's own */
 };
 
 /* All of it, for run_job; arg: struct feed. -1: the run is over. Errors of single inputs

@@ -19,6 +19,7 @@ const struct command commands[] = {
     { "results", "JOB", "Print a job's results as its command would have", cmd_results,
       false },
     { "watch", "JOB", "Show a job's progress until it ends", cmd_watch, false },
+    { "explain", "JOB...", "Say why jobs wait", cmd_explain, false },
     { "job", "ls | show | cancel | pause | resume | retry | rm [JOB...]",
       "List jobs; show, cancel, pause, resume, retry or remove them", cmd_job, false },
     { "node", "ls | show | drain | undrain [NODE...]",

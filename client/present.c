@@ -1,14 +1,13 @@
 #include "client/present.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "client/cli.h"
 #include "client/json.h"
 #include "client/manifest.h"
+#include "client/sums.h"
 #include "proto/map.h"
 
 static struct span bytes(struct tm_bytes b)
@@ -18,9 +17,10 @@ static struct span bytes(struct tm_bytes b)
 
 void present_pack(const struct present *p, struct buf *out)
 {
-    map_pack_begin(out, 4);
+    map_pack_begin(out, 5);
     map_pack_bool(out, "tag", p->tag);
     map_pack_bool(out, "stdout", p->to_stdout);
+    map_pack_bool(out, "each", p->by_node);
     map_pack_str(out, "dir", span_str(p->out_dir));
     map_pack_str(out, "abs", span_str(p->out_abs));
 }
@@ -40,6 +40,7 @@ int present_of_job(const struct tm_job_spec *spec, struct present *ret,
     *ret = (struct present){
         .tag = map_get_uint(packed, 0, "tag"),
         .to_stdout = map_get_uint(packed, 0, "stdout"),
+        .by_node = map_get_uint(packed, 0, "each"),
         .out_dir = text_or_null(packed, "dir"),
         .out_abs = text_or_null(packed, "abs"),
         .command = xstrdup(spec->command ? spec->command : "map"),
@@ -128,84 +129,49 @@ static void result_json(struct present *p, const struct tm_result *r)
 
 /* ---- manifests ---- */
 
-static char *manifest_path(const struct present *p, int algo)
+/* encrypt and decrypt make files; what they digested is in --json. */
+static bool has_manifest(const struct present *p)
 {
-    return xasprintf("%s/%s", p->manifest_dir, manifest_file_name((enum algo)algo));
+    const char *command = p->command ? p->command : "hash";
+
+    return strcmp(command, "encrypt") != 0 && strcmp(command, "decrypt") != 0 &&
+           (p->manifest_dir || !p->json);
+}
+
+static int cannot_name_nodes(struct tm_error *err)
+{
+    err->code = EXIT_USAGE;
+    snprintf(err->text, sizeof(err->text),
+             "the lines of a manifest cannot say which node a file is on");
+    snprintf(
+        err->hint, sizeof(err->hint),
+        "--json names the node; hash and results write DIR/NODE/SHA256SUMS with -o DIR");
+    return -1;
 }
 
 int present_check(const struct present *p, struct tm_error *err)
 {
-    for (int a = 0; p->manifest_dir && !p->force && a < TM_ALGO_COUNT; a++) {
-        AUTO_FREE char *path = manifest_path(p, a);
-        if (!((p->algos | p->out_algos) & TM_BIT(a)) || access(path, F_OK) < 0)
-            continue;
-        err->code = EXIT_ERROR;
-        snprintf(err->text, sizeof(err->text), "%s exists already", path);
-        snprintf(err->hint, sizeof(err->hint), "--force replaces it");
-        return -1;
-    }
-    return 0;
-}
-
-/* Under a name of its own until it is whole: what is there is not touched. */
-static void manifest_open(struct present *p, enum algo algo)
-{
-    char *temp = xasprintf("%s/.%s.tm-XXXXXX", p->manifest_dir, manifest_file_name(algo));
-    mode_t mask = umask(0);
-    int fd = -1;
-
-    umask(mask);
-    if (mkdir(p->manifest_dir, 0777) == 0 || errno == EEXIST)
-        fd = mkostemp(temp, O_CLOEXEC);
-    if (fd < 0) {
-        broken(p, p->manifest_dir);
-        free(temp);
-        return;
-    }
-    fchmod(fd, 0666 & ~mask);
-    p->files[algo] = fdopen(fd, "w");
-    p->temps[algo] = temp;
-}
-
-static FILE *manifest_file(struct present *p, enum algo algo)
-{
+    if (p->by_node && !p->manifest_dir && has_manifest(p) && (p->algos | p->out_algos))
+        return cannot_name_nodes(err);
     if (!p->manifest_dir)
-        return stdout;
-    if (!p->files[algo] && !p->broken)
-        manifest_open(p, algo);
-    return p->files[algo];
-}
-
-static int dir_sync(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int rc = fd < 0 ? -1 : fsync(fd);
-
-    if (fd >= 0)
-        close(fd);
+        return 0;
+    struct sums *s = sums_new(p->manifest_dir, p->force, p->by_node);
+    int rc = sums_check(s, p->algos | p->out_algos, err);
+    sums_free(s);
     return rc;
 }
 
-/* Its name is given when its bytes are on disk. */
-static void manifest_publish(struct present *p, int algo)
+static FILE *manifest_file(struct present *p, struct span node, enum tm_algo algo)
 {
-    AUTO_FREE char *path = manifest_path(p, algo);
-    bool whole = fflush(p->files[algo]) == 0 && fsync(fileno(p->files[algo])) == 0;
-    int rc;
+    FILE *f;
 
-    if (fclose(p->files[algo]) != 0 || !whole)
-        broken(p, path);
-    p->files[algo] = NULL;
-    if (p->broken)
-        return;
-    rc = p->force ? rename(p->temps[algo], path) : link(p->temps[algo], path);
-    if (rc < 0 || (!p->force && unlink(p->temps[algo]) < 0) ||
-        dir_sync(p->manifest_dir) < 0)
-        broken(p, path);
-    if (rc == 0) {
-        free(p->temps[algo]);
-        p->temps[algo] = NULL;
-    }
+    if (!p->manifest_dir)
+        return stdout;
+    if (!p->sums)
+        p->sums = sums_new(p->manifest_dir, p->force, p->by_node);
+    f = p->broken ? NULL : sums_file(p->sums, node, algo, &p->err);
+    p->broken |= !f;
+    return f;
 }
 
 /* The name in a manifest: the file that was stored, as the user would write it, else the
@@ -235,7 +201,7 @@ static void result_manifest(struct present *p, const struct tm_result *r)
 
     for (uint32_t i = 0; i < n; i++) {
         AUTO_BUF line = BUF_INIT;
-        FILE *f = manifest_file(p, (enum algo)d[i].algo);
+        FILE *f = manifest_file(p, bytes(r->node), d[i].algo);
         manifest_line(&line, (enum algo)d[i].algo, bytes(d[i].bytes), shown,
                       p->tag && !p->manifest_dir);
         if (f)
@@ -253,11 +219,16 @@ static void put_body(struct present *p, const struct tm_result *r)
         put(p, stdout, &body);
 }
 
-/* encrypt and decrypt make files; what they digested is in --json. */
-static bool has_manifest(const struct present *p)
+static void failed(const struct present *p, const struct tm_result *r)
 {
-    return strcmp(p->command, "encrypt") != 0 && strcmp(p->command, "decrypt") != 0 &&
-           (p->manifest_dir || !p->json);
+    AUTO_FREE char *why =
+        r->error.len ? span_dup(bytes(r->error)) : xstrdup(tm_status_name(r->status));
+    AUTO_FREE char *on =
+        p->by_node && r->node.len
+            ? xasprintf("on %.*s: %s", (int)r->node.len, (const char *)r->node.data, why)
+            : NULL;
+
+    cli_input_error(r->shown.data, r->shown.len, on ? on : why);
 }
 
 void present_result(struct present *p, const struct tm_result *r)
@@ -269,9 +240,7 @@ void present_result(struct present *p, const struct tm_result *r)
     if (p->json) {
         result_json(p, r);
     } else if (r->status != TM_OK) {
-        AUTO_FREE char *why =
-            r->error.len ? span_dup(bytes(r->error)) : xstrdup(tm_status_name(r->status));
-        cli_input_error(r->shown.data, r->shown.len, why);
+        failed(p, r);
     } else if (body) {
         put_body(p, r);
     }
@@ -281,9 +250,8 @@ void present_result(struct present *p, const struct tm_result *r)
 
 int present_end(struct present *p, struct tm_error *err)
 {
-    for (int a = 0; a < TM_ALGO_COUNT; a++)
-        if (p->files[a])
-            manifest_publish(p, a);
+    if (p->sums && !p->broken && sums_publish(p->sums, &p->err) < 0)
+        p->broken = true;
     if (fflush(stdout) != 0)
         broken(p, "to standard output");
     if (p->broken)
@@ -293,13 +261,7 @@ int present_end(struct present *p, struct tm_error *err)
 
 void present_fini(struct present *p)
 {
-    for (int a = 0; a < TM_ALGO_COUNT; a++) {
-        if (p->files[a])
-            fclose(p->files[a]);
-        if (p->temps[a])
-            unlink(p->temps[a]);
-        free(p->temps[a]);
-    }
+    sums_free(p->sums);
     free(p->out_dir);
     free(p->out_abs);
     free(p->command);

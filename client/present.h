@@ -12,6 +12,7 @@ struct present {
     char *out_dir;  /* owned; as the user gave it; NULL = none */
     char *out_abs;  /* owned; the same, absolute */
     bool to_stdout; /* fetch: the body goes to standard output */
+    bool by_node;   /* each input is a task of several nodes: results name theirs */
     /* This process's: */
     char *command; /* owned */
     uint32_t algos, out_algos;
@@ -19,8 +20,7 @@ struct present {
     char *manifest_dir; /* owned; manifests go to files here; NULL = to stdout, if not
                            json */
     bool force;         /* replace manifests that exist */
-    FILE *files[TM_ALGO_COUNT];
-    char *temps[TM_ALGO_COUNT]; /* owned; their names until present_end */
+    struct sums *sums;  /* owned; those files, once there is a line */
     uint64_t failed, printed;
     bool broken; /* stdout or a manifest cannot be written: why is in err */
     struct tm_error err;
@@ -31,7 +31,8 @@ void present_pack(const struct present *p, struct buf *out);
 /* From a job as described by the coordinator. */
 int present_of_job(const struct tm_job_spec *spec, struct present *ret,
                    struct tm_error *err);
-/* -1: a manifest is there already, and force is not said. */
+/* -1: a manifest is there already, and force is not said; or lines of the same file on
+ * several nodes would look alike. */
 int present_check(const struct present *p, struct tm_error *err);
 /* Prints one result: data to stdout, a failure to stderr (or JSON). */
 void present_result(struct present *p, const struct tm_result *r);

@@ -23,10 +23,17 @@ char *row_text(const struct tm_rows *rows, const char *key)
 
 void row_json(const struct tm_rows *rows)
 {
+    row_json_job(rows, 0);
+}
+
+void row_json_job(const struct tm_rows *rows, uint64_t job)
+{
     AUTO_BUF out = BUF_INIT;
 
     json_open(&out);
     json_uint(&out, "v", 1);
+    if (job)
+        json_uint(&out, "job", job);
     for (size_t i = 0; i < tm_rows_fields(rows); i++) {
         struct tm_bytes k;
         struct tm_value v;

@@ -203,6 +203,18 @@ static void warn(struct run *run)
         cli_note("hint: %s", why.hint);
 }
 
+/* Nobody can run it. What was not begun is not left to begin some day, when nobody
+ * expects it any more: as if it had been refused at once. */
+static void withdraw(const struct run *run)
+{
+    struct tm_job_status st;
+    struct tm_error err;
+
+    tm_job_heard(run->job, &st);
+    if (st.counts.ok + st.counts.failed + st.counts.quarantined == 0)
+        tm_cancel(run->open.tm, tm_job_id(run->job), &err);
+}
+
 /* Prints what is there; waits for the first at most timeout_ns. 1 = more may come, 0 =
  * that was all of the job, -1 = over. */
 static int drain(struct run *run, int64_t timeout_ns)
@@ -230,6 +242,8 @@ static int drain(struct run *run, int64_t timeout_ns)
     if (rc == -1) {
         progress_clear(run->progress);
         run->stop = cli_tm_error(&err);
+        if (err.code == TM_UNPLACEABLE && run->submitted)
+            withdraw(run);
     }
     return rc == TM_AGAIN ? 1 : rc;
 }
@@ -297,8 +311,10 @@ static int begin(struct run *run, struct tm_open_options *open, struct tm_job_sp
         spec->key = run->key;
     int opened = run->private_only ? cli_open_private(open, &run->open, &err)
                                    : cli_open(open, &run->open, &err);
-    if (opened < 0 || tm_submit(run->open.tm, spec, &run->job, &err) < 0)
+    if (opened < 0 || where_find(run->where, &run->open, spec, &run->found, &err) < 0 ||
+        tm_submit(run->open.tm, spec, &run->job, &err) < 0)
         goto failed;
+    run->submitted = true;
     run_catch_interrupts(run->open.tm);
     if (run->detach)
         return 0;
@@ -311,17 +327,12 @@ failed:
     return run_end(run);
 }
 
-int run_add(struct run *run, const struct tm_input *in)
+/* One task. */
+static int add(struct run *run, const struct tm_input *in)
 {
     struct tm_error err = { 0 };
     int rc;
 
-    if (run->stop)
-        return -1;
-    if (run->dry) {
-        dry_add(run, in);
-        return 0;
-    }
     if (run->draining || (run->seen && seen_has(run->seen, in)))
         return 0; /* it is a task already */
     if (run->skip) {
@@ -346,6 +357,45 @@ int run_add(struct run *run, const struct tm_input *in)
     if (++run->added % DRAIN_EVERY == 0 && !run->detach && drain(run, 0) < 0)
         return -1;
     return interrupts ? interrupted(run) : 0;
+}
+
+int run_add(struct run *run, const struct tm_input *in)
+{
+    struct tm_input one = *in;
+    size_t n = 0;
+
+    if (run->stop)
+        return -1;
+    if (run->dry) {
+        dry_add(run, in);
+        return 0;
+    }
+    do {
+        one.node = run->only ? run->only : run->found.n ? run->found.nodes[n] : NULL;
+        if (add(run, &one) < 0)
+            return -1;
+    } while (!run->only && ++n < run->found.n);
+    return 0;
+}
+
+int run_pause(struct run *run, int64_t timeout_ns)
+{
+    struct timespec pause = { 0, timeout_ns };
+
+    if (interrupts)
+        return interrupted(run);
+    if (run->detach)
+        return nanosleep(&pause, NULL) < 0 && interrupts ? interrupted(run) : 0;
+    return drain(run, timeout_ns) < 0 ? -1 : 0;
+}
+
+int run_over(struct run *run, const char *why)
+{
+    struct err err = { 0 };
+
+    err_set(&err, EXIT_ERROR, "%s", why);
+    run->stop = cli_error(&err);
+    return -1;
 }
 
 int run_await(struct run *run, int fd)
@@ -376,13 +426,15 @@ void run_refuse(struct run *run, const char *name, const char *why)
 {
     struct tm_result r = { .status = TM_FAILED,
                            .shown = { (const uint8_t *)name, strlen(name) },
-                           .error = { (const uint8_t *)why, strlen(why) } };
+                           .error = { (const uint8_t *)why, strlen(why) },
+                           .node = { (const uint8_t *)run->only,
+                                     run->only ? strlen(run->only) : 0 } };
 
     run->refused++;
     progress_clear(run->progress);
     if (run->on_result)
         run->on_result(run->arg, &r);
-    else if (run->present.json && run->job) {
+    else if (run->job && (run->present.json || run->only)) {
         r.job = tm_job_id(run->job);
         present_result(&run->present, &r);
     } else
@@ -465,6 +517,7 @@ int run_end(struct run *run)
         tm_job_free(run->job);
     cli_close(&run->open);
     present_fini(&run->present);
+    where_found_fini(&run->found);
     seen_free(run->seen);
     fflush(stdout);
     memset(run, 0, sizeof(*run));

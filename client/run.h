@@ -5,6 +5,7 @@
 
 #include "client/cli.h"
 #include "client/present.h"
+#include "client/where.h"
 
 struct seen; /* inputs that an earlier run of the same command had accepted */
 
@@ -14,7 +15,11 @@ struct run {
     struct present present;
     unsigned follow_flags;
     bool private_only; /* a stream: in a private cluster, whatever else there is */
+    const struct where *where; /* which nodes; NULL = any */
+    struct where_found found;
+    const char *only; /* inputs that are added now are for this node; NULL = as found */
     bool detach, draining, over; /* over: the job ended before its inputs did */
+    bool submitted;              /* the job is this command's */
     bool dry;                    /* --dry-run: there is no job */
     /* Instead of present_result, when set. */
     void (*on_result)(void *arg, const struct tm_result *r);
@@ -44,6 +49,10 @@ int run_add(struct run *run, const struct tm_input *in);
 /* Until a descriptor of inputs is readable; prints results meanwhile. -1: the run is
  * over. */
 int run_await(struct run *run, int fd);
+/* Prints what is there, else waits at most so long for it. -1: the run is over. */
+int run_pause(struct run *run, int64_t timeout_ns);
+/* Ends the run with an error of its own: -1. */
+int run_over(struct run *run, const char *why);
 /* An input that cannot become a task: printed, counted. */
 void run_refuse(struct run *run, const char *name, const char *why);
 /* The end of a job that was attached to: prints what comes, says the summary, closes
