@@ -127,7 +127,7 @@ static void no_room(struct why *w)
     else if (s->pressure)
         say(w, "disk_slow", 0,
             xstrdup("the coordinator's disk cannot keep up: no task is started"));
-    if (!w->j->sealed && w->j->dry && !s->full && s->low)
+    if (!w->j->sealed && !s->full && s->low)
         say(w, "disk_low", s->free_bytes,
             xasprintf(
                 "the coordinator's disk is nearly full (%llu MiB free): no input is "
@@ -182,7 +182,9 @@ static void node_away(struct why *w)
         say(w, here ? "node_unfit" : "node_away", st->left,
             xasprintf("%llu %s for node %s, which %s", (ull)st->left,
                       st->left == 1 ? "task is" : "tasks are", st->place->name,
-                      here ? "may not run them" : "is not connected"));
+                      !here           ? "is not connected"
+                      : st->left == 1 ? "may not run it"
+                                      : "may not run them"));
     }
     if (shown > NODES_SHOWN)
         say(w, "node_away", shown - NODES_SHOWN,
@@ -224,8 +226,10 @@ static void deferred(struct why *w)
                       (ull)n[0], tasks(n[0]), seconds(next[0] - w->s->now)));
     if (n[1])
         say(w, "server", n[1],
-            xasprintf("%llu %s may not ask their servers yet, the first in %lld s",
-                      (ull)n[1], tasks(n[1]), seconds(next[1] - w->s->now)));
+            xasprintf("%llu %s for %s, the first in %lld s", (ull)n[1],
+                      n[1] == 1 ? "task waits" : "tasks wait",
+                      n[1] == 1 ? "its server" : "their servers",
+                      seconds(next[1] - w->s->now)));
 }
 
 static void publishing(struct why *w)

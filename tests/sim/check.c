@@ -2,6 +2,7 @@
 
 #include "proto/pack.h"
 #include "tests/sim/coord_model.h"
+#include "tests/sim/net.h"
 #include "tests/sim/sim_node.h"
 
 void check_new(struct world *w)
@@ -154,6 +155,11 @@ static void sent_lease(struct world *w, peer_id peer, const struct msg *m)
                (unsigned long long)l->job);
         return;
     }
+    const struct host *h = net_host_of(w, peer);
+    if (!h || h->kind != HOST_NODE || !plan_allows(p, l->chunk, h->index))
+        broken(w, "chunk %u of job %u is leased to %s %u, which is not meant", l->chunk,
+               p->index, h && h->kind == HOST_NODE ? "node" : "no node",
+               h ? h->index : 0);
     if (!l->publish)
         given_add(w, p, l->lease, peer);
     for (uint32_t r = 0; r < l->n_ranges; r++)
@@ -259,6 +265,12 @@ static void check_attempt(struct world *w, const struct plan *p,
                task, p->index);
 }
 
+static bool made_where_meant(const struct plan *p, const struct batch_row *row)
+{
+    return row->node.len == 2 &&
+           plan_allows(p, row->chunk, (uint32_t)(row->node.data[1] - '0'));
+}
+
 static void record(struct world *w, struct stored_job *j, const struct plan *p,
                    const struct batch_row *row, uint32_t i, struct span value)
 {
@@ -280,6 +292,9 @@ static void record(struct world *w, struct stored_job *j, const struct plan *p,
     if (row->pending != (p->file && status == TASK_OK))
         broken(w, "P6: task %u of job %u is shown before its file is in place", task,
                p->index);
+    if (status == TASK_OK && !made_where_meant(p, row))
+        broken(w, "task %u of job %u has a record of %.*s, which is not meant", task,
+               p->index, (int)row->node.len, (const char *)row->node.data);
     if (status == TASK_OK)
         check_attempt(w, p, row, task, value);
     *t = (struct truth){ .recorded = true,

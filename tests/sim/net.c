@@ -21,6 +21,7 @@ struct way {
 struct conn {
     struct world *w;
     peer_id id;
+    struct host *host;
     struct link *link; /* NULL: the end has dropped it */
     struct way way[2];
     int64_t held_ns; /* nothing goes up before: a late rest of an old connection */
@@ -107,6 +108,7 @@ static struct conn *conn_new(struct link *l)
     CHECK(net->n < CONNS_MAX);
     c->id = ++net->n;
     c->link = l;
+    c->host = l->host;
     c->w = l->host->w;
     for (int dir = UP; dir <= DOWN; dir++) {
         struct way *y = &c->way[dir];
@@ -286,6 +288,12 @@ int net_to_peer(struct world *w, peer_id peer, const struct msg *m)
     packet_go(packet_new(w, m), c, DOWN);
     packet_twice(w, DOWN, c, m);
     return 0;
+}
+
+struct host *net_host_of(struct world *w, peer_id peer)
+{
+    struct conn *c = conn_of(w, peer);
+    return c ? c->host : NULL;
 }
 
 size_t net_queued_bytes(struct world *w, peer_id peer)

@@ -17,6 +17,9 @@ size_t net_queued_bytes(struct world *w, peer_id peer);
  */
 void net_coord_down(struct world *w);
 
+/* Whose end of a connection this is; NULL = there was none of that number. */
+struct host *net_host_of(struct world *w, peer_id peer);
+
 uint64_t net_about(const struct msg *m); /* the lease or job, for traces */
 
 /* Faults of a host's connection. */

@@ -34,6 +34,39 @@ void plan_input(struct world *w, const struct plan *p, uint32_t task, struct buf
     input_pack(out, &in);
 }
 
+/* Nodes with an even number have the label par=0, the others par=1 (sim_node.c). */
+static bool is_meant(const struct plan *p, uint32_t node)
+{
+    if (!p->on[0])
+        return true;
+    if (p->on[0] == 'n')
+        return (uint32_t)(p->on[1] - '0') == node;
+    return (uint32_t)(p->on[4] - '0') == node % 2;
+}
+
+bool plan_allows(const struct plan *p, uint32_t chunk, uint32_t node)
+{
+    return is_meant(p, node) && (p->node[chunk] < 0 || (uint32_t)p->node[chunk] == node);
+}
+
+/* Where it runs. What is fetched may need node 0, which alone always fetches. */
+static void draw_where(struct world *w, struct plan *p)
+{
+    uint32_t nodes = p->io ? 1 : w->k.nodes;
+    bool chunks = chance(w, 250);
+
+    memset(p->node, -1, sizeof(p->node));
+    if (chance(w, 200))
+        snprintf(p->on, sizeof(p->on), "n%u", (unsigned)between(w, 0, nodes - 1));
+    else if (chance(w, 200))
+        snprintf(p->on, sizeof(p->on), "par=%u", (unsigned)between(w, 0, nodes - 1) % 2);
+    for (uint32_t i = 0; chunks && i < p->n_chunks; i++) {
+        int8_t node = (int8_t)between(w, -1, nodes - 1);
+        if (node >= 0 && is_meant(p, (uint32_t)node))
+            p->node[i] = node;
+    }
+}
+
 static void plan_draw(struct world *w, struct plan *p)
 {
     struct job_spec spec = { .command = SPAN_LIT("map") };
@@ -57,6 +90,8 @@ static void plan_draw(struct world *w, struct plan *p)
         p->cancel_ns = between(w, 0, w->k.faults_ns);
     p->retries = (uint32_t)between(w, 0, 3);
     p->priority = (int32_t)between(w, -1, 1);
+    draw_where(w, p);
+    spec.on = span_str(p->on);
     spec.source = p->io ? SOURCE_URL : SOURCE_BYTES;
     spec.sink = p->file ? SINK_FILE : SINK_NONE;
     spec.force = p->force;

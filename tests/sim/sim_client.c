@@ -67,15 +67,20 @@ static void send_chunk(struct sim_client *c, struct plan *p, uint32_t seq)
     uint32_t n = p->first[seq + 1] - p->first[seq], lens[TASKS_MAX];
     struct msg m = { .type = MSG_CHUNK };
     AUTO_BUF body = BUF_INIT;
+    char node[8] = "";
 
+    if (p->node[seq] >= 0)
+        snprintf(node, sizeof(node), "n%d", p->node[seq]);
     for (uint32_t i = 0; i < n; i++) {
         size_t before = body.len;
         plan_input(c->host.w, p, p->first[seq] + i, &body);
         lens[i] = (uint32_t)(body.len - before);
     }
     m.body = buf_span(&body);
-    m.chunk = (struct msg_chunk){ .job = p->job, .seq = seq, .n = n, .lens = lens };
-    struct span parts[] = { span_of(lens, n * sizeof(*lens)), m.body };
+    m.chunk = (struct msg_chunk){
+        .job = p->job, .seq = seq, .n = n, .lens = lens, .node = span_str(node)
+    };
+    struct span parts[] = { span_of(lens, n * sizeof(*lens)), m.body, span_str(node) };
     checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
     p->sent = seq + 1;
     link_send(c->link, 0, &m);
@@ -327,6 +332,15 @@ static bool text_has(struct span text, const char *word)
     return memmem(text.data, text.len, word, strlen(word)) != NULL;
 }
 
+/* Does some job of it ask for nodes that may be away? */
+static bool asks_for_nodes(const struct sim_client *c)
+{
+    for (uint32_t i = 0; i < c->n_plans; i++)
+        if (c->plans[i]->on[0])
+            return true;
+    return false;
+}
+
 static void on_error(struct sim_client *c, const struct msg *m)
 {
     const struct msg_error *e = &m->error;
@@ -352,7 +366,9 @@ static void on_error(struct sim_client *c, const struct msg *m)
     if (span_eq(e->text, SPAN_LIT(WIRE_NO_SESSION))) {
         c->forget = true;
         event_post(w, &c->tick, 0);
-    } else if (store_model_was_full(w)) {
+    } else if (e->code == 10 && e->about == MSG_FOLLOW && p && p->on[0]) {
+        return; /* advice: it may come yet */
+    } else if (store_model_was_full(w) || (e->code == 10 && asks_for_nodes(c))) {
         /* Nothing was taken: its user tries again later. */
         client_kill(w, c->host.index, between(w, NS_PER_S, 5 * NS_PER_S));
     } else if (!over || text_has(e->text, "cursor")) {

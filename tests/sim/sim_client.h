@@ -16,6 +16,8 @@ struct plan {
     uint32_t n_chunks,
         first[CHUNKS_MAX + 1]; /* first task of each chunk, and their sum */
     bool file, io, force, task_order, inputs, failed_only;
+    char on[16];                 /* which nodes: "" = any, a name, or a label */
+    int8_t node[CHUNKS_MAX];     /* of each chunk: the only one; -1 = any of them */
     bool slow;                   /* its inputs come slowly */
     bool abandons;               /* its client goes for good before the seal */
     int64_t start_ns, cancel_ns; /* 0 = never cancelled */
@@ -66,5 +68,7 @@ struct plan *plan_at(struct world *w, uint32_t index);
 /* The packed input of a task of a plan, appended to out. */
 void plan_input(struct world *w, const struct plan *p, uint32_t task, struct buf *out);
 void plan_out(const struct plan *p, uint32_t task, char *to); /* its output's name */
+/* May a task of this chunk run on this node? */
+bool plan_allows(const struct plan *p, uint32_t chunk, uint32_t node);
 
 #endif

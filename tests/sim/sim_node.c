@@ -29,6 +29,7 @@ void node_start(struct world *w, uint32_t i)
     struct sim_node *n = &w->nodes[i];
     const char *roots[] = { n->root, NULL };
     static const struct keyring plain;
+    const char *label = i % 2 ? "par=1" : "par=0";
     struct node_config config = { .join = "sim",
                                   .keyring = &plain,
                                   .name = n->name,
@@ -37,6 +38,7 @@ void node_start(struct world *w, uint32_t i)
                                   .threads = 1,
                                   .roots = roots,
                                   .identity_fd = -1,
+                                  .labels = span_str(label),
                                   .spool_dir = "/" };
     struct err err = { 0 };
 

@@ -1,0 +1,240 @@
+/* Why a job waits: each reason, in the words of the query "explain". */
+#include "sched_rig.h"
+
+#include "proto/map.h"
+
+/* Is there a row of that reason about job 1, whose text is `text` (NULL = any)? */
+static bool says(struct rig *r, const char *reason, const char *text)
+{
+    struct msg m = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("explain"), 1 } };
+    struct fx_group *g = say(r, CLIENT, &m);
+    const struct msg *a = sent_to(g, CLIENT, MSG_ANSWER);
+    bool found = false;
+    size_t pos = 0;
+
+    assert_non_null(a);
+    assert_true(a->answer.n >= 1 && a->answer.last);
+    for (uint32_t i = 0; i < a->answer.n; i++) {
+        struct map_value v;
+        struct span key;
+        size_t at = pos;
+        uint32_t n;
+        if (span_eq(map_get_str(a->body, at, "reason"), span_str(reason))) {
+            found = true;
+            if (text)
+                assert_true(span_eq(map_get_str(a->body, at, "text"), span_str(text)));
+        }
+        assert_int_equal(map_unpack_begin(a->body, &pos, &n, NULL), 0);
+        while (n--)
+            assert_int_equal(map_unpack_next(a->body, &pos, &key, &v, NULL), 0);
+    }
+    fx_group_free(g);
+    return found;
+}
+
+static void seal(struct rig *r, uint32_t chunks)
+{
+    struct msg m = { .type = MSG_SEAL, .seal = { 1, chunks, chunks } };
+    say_and_commit(r, CLIENT, &m);
+}
+
+/* Job 1 with one chunk of one task. */
+static void rig_one(struct rig *r)
+{
+    rig_init(r);
+    fx_group_free(commit(r, say_chunk(r, 0, 1)));
+}
+
+static void drain_x(struct rig *r, bool undo)
+{
+    struct msg m = { .type = MSG_DRAIN, .drain = { SPAN_LIT("x"), undo, 0 } };
+    fx_group_free(say(r, CLIENT, &m));
+}
+
+static void where_its_inputs_are(void **state)
+{
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_one(&r);
+    assert_true(says(&r, "open", "its inputs are still being submitted"));
+    seal(&r, 1);
+    assert_false(says(&r, "open", NULL));
+    sched_free(r.sched);
+}
+
+static void that_no_node_takes_it(void **state)
+{
+    struct msg bare = hello_of(WORKER, "x", 0);
+    struct rig r = { 0 };
+
+    (void)state;
+    bare.hello.files = false;
+    rig_one(&r);
+    seal(&r, 1);
+    assert_true(says(&r, "no_node", "no node is connected"));
+    say_and_commit(&r, WORKER, &bare);
+    assert_true(says(&r, "no_such_node",
+                     "no node may use files; start a worker with --root DIR"));
+    assert_false(says(&r, "no_node", NULL));
+    drain_x(&r, false);
+    bare.hello.files = bare.hello.draining = true;
+    say_and_commit(&r, WORKER, &bare);
+    assert_true(says(&r, "draining", NULL));
+    drain_x(&r, true);
+    fx_group_free(turn(&r));
+    assert_true(says(&r, "running", "1 task runs on 1 node"));
+    assert_false(says(&r, "draining", NULL));
+    sched_free(r.sched);
+}
+
+static void that_it_was_told_to(void **state)
+{
+    struct msg pause = { .type = MSG_PAUSE, .pause = { 1, false, 0 } };
+    struct msg cancel = { .type = MSG_CANCEL, .cancel = { 1, 0 } };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_one(&r);
+    fx_group_free(say(&r, CLIENT, &pause)); /* its chunk is read back, some day */
+    assert_true(says(&r, "paused", "it is paused; tidemill job resume j1"));
+    sched_free(r.sched);
+    rig_one(&r);
+    say_and_commit(&r, CLIENT, &cancel);
+    assert_true(says(&r, "ended", "it has ended: cancelled"));
+    sched_free(r.sched);
+}
+
+static void that_the_disk_does_not_allow_it(void **state)
+{
+    struct rig r = { .reserve_bytes = 64 * MIB, .free_bytes = 1024 * MIB };
+
+    (void)state;
+    rig_one(&r);
+    r.free_bytes = 100 * MIB;
+    assert_true(says(&r, "disk_low", NULL));
+    r.free_bytes = 10 * MIB;
+    assert_true(says(&r, "disk_full",
+                     "the coordinator's disk is nearly full (10 MiB free): no task is "
+                     "started"));
+    r.free_bytes = 1024 * MIB;
+    r.backlog = STORE_BACKLOG_MAX;
+    assert_true(says(&r, "disk_slow", NULL));
+    r.backlog = 0;
+    assert_false(says(&r, "disk_slow", NULL) || says(&r, "disk_full", NULL));
+    sched_free(r.sched);
+}
+
+/* One slot, so two leases: what follows waits for its turn. */
+static void that_the_nodes_have_enough(void **state)
+{
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    hello(&r, WORKER);
+    for (uint32_t i = 0; i < 4; i++)
+        fx_group_free(commit(&r, say_chunk(&r, i, 1)));
+    seal(&r, 4);
+    assert_true(says(&r, "busy", NULL));
+    assert_true(says(&r, "running", "2 tasks run on 1 node"));
+    sched_free(r.sched);
+}
+
+/* Job 1 once more, of which a failed task is tried again. */
+static void rig_retrying(struct rig *r)
+{
+    struct msg m = { .type = MSG_SUBMIT };
+
+    rig_init(r);
+    sched_free(r->sched);
+    r->sched = sched_new(&(struct sched_config){ .epoch = { 1, { 1 } } });
+    sched_loaded(r->sched, 1);
+    hello(r, CLIENT);
+    m.submit = (struct msg_submit){ .key = { 1 }, .spec = spec_of(false), .retries = 3 };
+    say_and_commit(r, CLIENT, &m);
+    hello(r, WORKER);
+    fx_group_free(commit(r, say_chunk(r, 0, 1)));
+}
+
+static void that_its_time_has_not_come(void **state)
+{
+    static const struct {
+        uint8_t status;
+        const char *reason, *text;
+    } t[] = {
+        { TASK_RETRYABLE, "retry",
+          "1 task failed and will be tried again, the first in 40 s" },
+        { TASK_NOT_YET, "server", "1 task waits for its server, the first in 40 s" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        static const uint32_t task = 0;
+        static const uint8_t body[INPUT_BYTES] = { 1, 1, 1, 1 };
+        struct task_value v = { .retry_after_s = 40 };
+        AUTO_BUF value = BUF_INIT;
+        struct rig r = { 0 };
+        rig_retrying(&r);
+        value_pack(&value, &v);
+        uint32_t len = (uint32_t)value.len;
+        struct msg m = done_of(0, &task, span_of(body, sizeof(body)));
+        m.body = buf_span(&value);
+        m.done.batch = (struct task_batch){ 1, &task, &t[i].status, &len };
+        say_and_commit(&r, WORKER, &m);
+        assert_true(says(&r, t[i].reason, t[i].text));
+        assert_false(says(&r, t[1 - i].reason, NULL));
+        sched_free(r.sched);
+    }
+}
+
+static void that_its_node_is_away(void **state)
+{
+    struct msg m = { .type = MSG_CHUNK, .body = SPAN_LIT("abcd") };
+    struct span parts[] = { SPAN_NONE, m.body, SPAN_LIT("y") };
+    uint32_t len = 4;
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    hello(&r, WORKER);
+    parts[0] = span_of(&len, sizeof(len));
+    m.chunk = (struct msg_chunk){ .job = 1, .n = 1, .lens = &len, .node = SPAN_LIT("y") };
+    checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
+    fx_group_free(commit(&r, say(&r, CLIENT, &m)));
+    seal(&r, 1);
+    assert_true(says(&r, "node_away", "1 task is for node y, which is not connected"));
+    struct msg bare = hello_of(OTHER, "y", 3);
+    bare.hello.files = false;
+    fx_group_free(say(&r, OTHER, &bare)); /* it is read back, some day */
+    assert_true(says(&r, "node_unfit", "1 task is for node y, which may not run it"));
+    sched_free(r.sched);
+}
+
+static void that_there_is_no_such_job(void **state)
+{
+    struct msg m = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("explain"), 7 } };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    struct fx_group *g = say(&r, CLIENT, &m);
+    assert_int_equal(sent_to(g, CLIENT, MSG_ANSWER)->answer.n, 0);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(where_its_inputs_are),
+        cmocka_unit_test(that_no_node_takes_it),
+        cmocka_unit_test(that_it_was_told_to),
+        cmocka_unit_test(that_the_disk_does_not_allow_it),
+        cmocka_unit_test(that_the_nodes_have_enough),
+        cmocka_unit_test(that_its_time_has_not_come),
+        cmocka_unit_test(that_its_node_is_away),
+        cmocka_unit_test(that_there_is_no_such_job),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
