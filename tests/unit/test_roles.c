@@ -27,6 +27,7 @@ static const struct case_row {
     { "Remove", MSG_REMOVE, true, NULL },
     { "Query jobs", MSG_QUERY, true, "jobs" },
     { "Query job", MSG_QUERY, true, "job" },
+    { "Query explain", MSG_QUERY, true, "explain" },
     { "Query nodes", MSG_QUERY, false, "nodes" },
     { "Query status", MSG_QUERY, false, "status" },
     { "Query keys", MSG_QUERY, false, "keys" },
@@ -200,6 +201,32 @@ static void every_message_is_tried(void **state)
             fail_msg("%s is not tried", msg_type_name(t));
 }
 
+static bool is_tried(const char *what)
+{
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++)
+        if (cases[i].what && strcmp(cases[i].what, what) == 0)
+            return true;
+    return false;
+}
+
+/* The hint of an unknown one names them all. */
+static void every_query_is_tried(void **state)
+{
+    struct msg m = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("?"), 0 } };
+    struct rig r;
+
+    (void)state;
+    set_up(&r, ROLE_ADMIN, true);
+    struct fx_group *g = say(&r, ME, &m);
+    AUTO_FREE char *names = span_dup(sent_to(g, ME, MSG_ERROR)->error.hint);
+    char *rest = names, *name;
+    while ((name = strsep(&rest, ", ")))
+        if (name[0] && !is_tried(name))
+            fail_msg("Query %s is not tried", name);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 /* Who is on the coordinator's host needs no key: he is an admin, or a worker. */
 static void who_is_here_has_a_role_too(void **state)
 {
@@ -216,6 +243,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_message_is_tried),
+        cmocka_unit_test(every_query_is_tried),
         cmocka_unit_test(the_page_says_who_may_say_what),
         cmocka_unit_test(who_is_here_has_a_role_too),
     };
