@@ -42,10 +42,15 @@ void link_keys_free(struct link_keys *k)
     free(k);
 }
 
+/* An encrypted frame is so much longer: the name of its command, a nonce, flags and the
+ * code that authenticates it. The library holds its limit against that. */
+enum { CURVE_FRAME_MORE = 8 + 8 + 1 + 16 };
+
 void *link_socket_of(const struct link *l)
 {
-    void *socket = link_socket_new(l->ctx->zmq, l->router, l->frame_max);
     const struct link_keys *k = l->keys;
+    void *socket = link_socket_new(l->ctx->zmq, l->router,
+                                   l->frame_max + (k ? CURVE_FRAME_MORE : 0));
 
     if (k && l->router)
         link_socket_serve(socket, k->own, k->domain);

@@ -32,6 +32,7 @@ struct rig {
     unsigned messages, gone;
     /* the dealer's */
     unsigned answers, refusals;
+    size_t answered_bytes;
     enum link_refusal why;
     int64_t since_ns, told_ns;
 };
@@ -55,9 +56,12 @@ static void router_gone(void *arg, peer_id peer)
 
 static void dealer_message(void *arg, peer_id peer, struct span user, const struct msg *m)
 {
-    (void)peer, (void)m;
+    struct rig *r = arg;
+
+    (void)peer;
     assert_int_equal(user.len, 0);
-    ((struct rig *)arg)->answers++;
+    r->answers++;
+    r->answered_bytes += m->body.len;
 }
 
 static void dealer_connected(void *arg)
@@ -186,6 +190,24 @@ static void a_known_key_gets_in_and_each_message_says_whose_it_is(void **state)
         assert_string_equal(r->users[i], text);
         assert_int_equal(r->peers[i], r->peers[0]);
     }
+}
+
+/* Frames of as much as either end takes (R17): a link's limit is of what is in them. */
+static void frames_of_the_largest_size_come_through_both_ways(void **state)
+{
+    static uint8_t bytes[2 * WIRE_CLIENT_FRAME_MAX];
+    struct rig *r = *state;
+    struct msg bulk = { .type = MSG_ANSWER, .body = span_of(bytes, sizeof(bytes)) };
+
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    come_with_server_key(r);
+    until_answered(r);
+    assert_int_equal(link_send(r->dealer, 0, &bulk), 0);
+    while (!r->answered_bytes && !r->gone)
+        turn(r);
+    assert_int_equal(r->gone, 0);
+    assert_int_equal(r->answered_bytes, sizeof(bytes));
 }
 
 static void of_several_server_keys_the_right_one_is_found(void **state)
@@ -384,6 +406,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_known_key_gets_in_and_each_message_says_whose_it_is),
+        TEST(frames_of_the_largest_size_come_through_both_ways),
         TEST(of_several_server_keys_the_right_one_is_found),
         TEST(who_takes_anothers_routing_id_is_not_taken_for_him),
         TEST(an_unknown_key_is_refused),
