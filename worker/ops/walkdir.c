@@ -13,6 +13,7 @@
 
 enum {
     PAGE_BYTES_MAX = VALUE_MAX_BYTES - 4 * KIB, /* the rest of the value is small */
+    AHEAD_BYTES_MAX = 16 * PAGE_BYTES_MAX,
     LOOK_EVERY = 1024, /* names, between two looks at whether it is still wanted */
 };
 
@@ -24,10 +25,19 @@ struct name {
 struct names {
     struct name **heap; /* the greatest first, until it is sorted */
     size_t n, cap;
-    size_t bytes;       /* that they take in a page at most */
-    struct name *bound; /* owned; no name from here on is in the page; NULL = none */
+    size_t bytes;       /* that they take in pages at most */
+    struct name *bound; /* owned; no name from here on is among them; NULL = none */
+};
+
+/* What the process has chosen last, sorted: all names of the directory behind `from`, up
+ * to the bound. */
+struct ahead {
+    struct names names;
+    char *from;      /* owned; NULL = nothing is kept */
+    struct stat dir; /* as it was before they were read */
     uint64_t skipped;
 };
+static _Thread_local struct ahead ahead;
 
 /* ---- the heap ---- */
 
@@ -75,13 +85,16 @@ static struct name *pop(struct names *t)
     }
 }
 
-static void names_clear(struct names *t)
+static void ahead_clear(struct ahead *a)
 {
+    struct names *t = &a->names;
+
     while (t->n)
         free(t->heap[--t->n]);
+    free(t->heap);
     free(t->bound);
-    t->bound = NULL;
-    t->bytes = 0;
+    free(a->from);
+    *a = (struct ahead){ .from = NULL };
 }
 
 /* ---- choosing ---- */
@@ -98,7 +111,7 @@ static void names_add(struct names *t, const char *text, uint8_t type)
     memcpy(name->text, text, len + 1);
     push(t, name);
     t->bytes += page_entry_bytes(len);
-    while (t->bytes > PAGE_BYTES_MAX) {
+    while (t->bytes > AHEAD_BYTES_MAX) {
         free(t->bound);
         t->bound = pop(t);
         t->bytes -= page_entry_bytes(strlen(t->bound->text));
@@ -110,10 +123,17 @@ static bool is_wanted(uint8_t type)
     return type == DT_REG || type == DT_DIR || type == DT_UNKNOWN;
 }
 
-/* Takes the page's names out of the open directory. after: "" = from the beginning. */
-static enum task_status choose(const struct task_env *env, DIR *d, const char *after,
-                               struct names *t, struct err *err)
+static int compare(const void *a, const void *b)
 {
+    const struct name *const *x = a, *const *y = b;
+    return strcmp((*x)->text, (*y)->text);
+}
+
+/* Reads all names of the open directory. after: "" = from the beginning. */
+static enum task_status choose(const struct task_env *env, DIR *d, const char *after,
+                               struct ahead *a, struct err *err)
+{
+    struct names *t = &a->names;
     struct dirent *e;
 
     rewinddir(d);
@@ -125,14 +145,67 @@ static enum task_status choose(const struct task_env *env, DIR *d, const char *a
         if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
             continue;
         if (!is_wanted(e->d_type))
-            t->skipped += !*after;
+            a->skipped += !*after;
         else if (!*after || strcmp(e->d_name, after) > 0)
             names_add(t, e->d_name, e->d_type);
     }
-    if (errno == 0)
+    if (errno != 0) {
+        err_set(err, 1, "cannot be read: %s", strerror(errno));
+        return task_status_of(errno);
+    }
+    if (t->n)
+        qsort(t->heap, t->n, sizeof(struct name *), compare);
+    return TASK_OK;
+}
+
+/* The first that is kept behind a name. */
+static size_t place_of(const struct names *t, const char *after)
+{
+    size_t lo = 0, hi = t->n;
+
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        if (strcmp(t->heap[mid]->text, after) <= 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static bool same_dir(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino &&
+           a->st_mtim.tv_sec == b->st_mtim.tv_sec &&
+           a->st_mtim.tv_nsec == b->st_mtim.tv_nsec &&
+           a->st_ctim.tv_sec == b->st_ctim.tv_sec &&
+           a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
+}
+
+/* What comes behind `after` is among what is kept, or there is nothing more. */
+static bool has_ahead(const struct ahead *a, const struct stat *dir, const char *after)
+{
+    return a->from && same_dir(&a->dir, dir) && strcmp(a->from, after) <= 0 &&
+           (!a->names.bound || place_of(&a->names, after) < a->names.n);
+}
+
+static enum task_status look_ahead(const struct task_env *env, DIR *d,
+                                   const struct stat *dir, const char *after,
+                                   struct ahead *a, struct err *err)
+{
+    enum task_status status;
+
+    if (has_ahead(a, dir, after))
         return TASK_OK;
-    err_set(err, 1, "cannot be read: %s", strerror(errno));
-    return task_status_of(errno);
+    ahead_clear(a);
+    status = choose(env, d, after, a, err);
+    if (status != TASK_OK) {
+        ahead_clear(a);
+        return status;
+    }
+    a->from = xstrdup(after);
+    a->dir = *dir;
+    return TASK_OK;
 }
 
 /* ---- the page ---- */
@@ -159,42 +232,39 @@ static void list_one(int dir, const struct name *name, struct buf *page,
     page_add(page, &e);
 }
 
-static int compare(const void *a, const void *b)
-{
-    const struct name *const *x = a, *const *y = b;
-    return strcmp((*x)->text, (*y)->text);
-}
-
 /* Pages on which nothing is left are passed over: there is no name to go on from. */
-static enum task_status make_page(const struct task_env *env, DIR *d, struct span from,
-                                  struct names *t, struct buf *page,
-                                  struct task_value *ret, struct err *err)
+static enum task_status make_page(const struct task_env *env, DIR *d,
+                                  const struct stat *dir, struct span from,
+                                  struct buf *page, struct task_value *ret,
+                                  struct err *err)
 {
     AUTO_FREE char *after = from.len ? span_dup(from) : xstrdup("");
-    enum task_status status;
+    const struct names *t = &ahead.names;
 
     do {
-        names_clear(t);
-        status = choose(env, d, after, t, err);
+        enum task_status status = look_ahead(env, d, dir, after, &ahead, err);
+        size_t i, bytes = 0;
         if (status != TASK_OK)
             return status;
-        if (t->n)
-            qsort(t->heap, t->n, sizeof(struct name *), compare);
-        for (size_t i = 0; i < t->n; i++)
-            list_one(dirfd(d), t->heap[i], page, &t->skipped);
-        ret->more = t->bound != NULL;
-        if (t->n) {
-            free(after);
-            after = xstrdup(t->heap[t->n - 1]->text);
+        ret->skipped += *after ? 0 : ahead.skipped;
+        for (i = place_of(t, after); i < t->n; i++) {
+            bytes += page_entry_bytes(strlen(t->heap[i]->text));
+            if (bytes > PAGE_BYTES_MAX)
+                break;
+            list_one(dirfd(d), t->heap[i], page, &ret->skipped);
         }
+        ret->more = i < t->n || t->bound;
+        free(after);
+        after = xstrdup(i ? t->heap[i - 1]->text : "");
     } while (ret->more && page->len == 0);
+    if (!ret->more)
+        ahead_clear(&ahead);
     return TASK_OK;
 }
 
 enum task_status walkdir_run(const struct task_env *env, const struct task_input *in,
                              struct buf *mem, struct task_value *ret, struct err *err)
 {
-    struct names t = { 0 };
     enum task_status status;
     struct stat st;
     DIR *d;
@@ -209,11 +279,8 @@ enum task_status walkdir_run(const struct task_env *env, const struct task_input
     }
     d = fdopendir(fd);
     CHECK(d);
-    status = make_page(env, d, in->after, &t, mem, ret, err);
+    status = make_page(env, d, &st, in->after, mem, ret, err);
     closedir(d);
-    names_clear(&t);
-    free(t.heap);
-    ret->skipped = t.skipped;
     ret->has_body = status == TASK_OK;
     return status;
 }
