@@ -179,3 +179,21 @@ told() {
     start_keyed --max-jobs 1
     told "quota of bob: 1 jobs are there, 1 may be" as bob tidemill hash many/f00000
 }
+
+@test "a quota of tasks lets submitting wait, and go on as tasks are done" {
+    start_keyed --max-tasks 1000
+    invited alice client
+    seq -f 'http://127.0.0.1:1/%g' 20000 >urls
+    become alice tidemill fetch -d -i urls --hash sha256 --retries 0 >id 2>fetch.err 3>&- &
+    submitter=$!
+    PIDS+=("$submitter")
+    has_over() { [ "$(job_number tasks j1)" -ge "$1" ]; }
+    until_ok has_over 1000
+    as alice tidemill job ls >before
+    [ "$(job_number tasks j1)" -le 5096 ] # and the chunk that was on its way
+    start_keyed_worker store1
+    until_ok has_over 20000
+    wait "$submitter"
+    run -3 as alice tidemill wait j1
+    [ "$(job_number failed j1)" -eq 20000 ]
+}

@@ -216,6 +216,9 @@ static void sent_results(struct world *w, const struct msg *m)
 void check_sent(struct world *w, peer_id peer, const struct msg *m)
 {
     flow_sent(w, peer, m);
+    if ((m->type == MSG_LEASE || m->type == MSG_WELCOME || m->type == MSG_BEAT) &&
+        net_is_revoked(w, peer))
+        broken(w, "keys: %s for a node whose key was revoked", msg_type_name(m->type));
     if (m->type == MSG_ACCEPTED)
         sent_accepted(w, &m->accepted);
     else if (m->type == MSG_LEASE)

@@ -154,7 +154,8 @@ void flow_after_end(struct world *w)
 
     sched_each_peer(w->coord->sched, unmark, f);
     for (size_t i = 0; i < f->peers_cap; i++)
-        if (f->known[i] && f->clock_ns - f->heard_ns[i] <= w->k.silence_ns)
+        if (f->known[i] && f->clock_ns - f->heard_ns[i] <= w->k.silence_ns &&
+            !net_was_to_end(w, i))
             broken(w,
                    "R9: peer %zu is taken for dead after %lld ms of the coordinator's "
                    "time",

@@ -74,10 +74,12 @@ static void on_timer(void *arg)
 
 void coord_message(struct world *w, peer_id peer, const struct msg *m)
 {
+    char user[KEY_TEXT];
+
     NOTE(w, msg_type_name(m->type), HOST_COORD, peer, net_about(m));
     turn_begin(w);
     flow_said(w, peer, m);
-    sched_message(w->coord->sched, peer, SPAN_NONE, m);
+    sched_message(w->coord->sched, peer, span_str(net_user_of(w, peer, user)), m);
 }
 
 struct gone {

@@ -1,6 +1,8 @@
 #include "tests/sim/net.h"
 
 #include "tests/sim/coord_model.h"
+#include "tests/sim/sim_keys.h"
+#include "tests/sim/sim_node.h"
 
 enum { WAITING_MAX = 256, CONNS_MAX = 65536 };
 
@@ -26,6 +28,7 @@ struct conn {
     struct way way[2];
     int64_t held_ns; /* nothing goes up before: a late rest of an old connection */
     size_t queued;   /* bytes on their way down */
+    uint32_t key;    /* a node's, with which its process came */
 };
 
 struct packet {
@@ -96,9 +99,10 @@ void net_free(struct network *n)
 
 static void way_arrives(void *arg);
 
-static struct conn *conn_new(struct link *l)
+/* link: NULL when nobody reads what comes on it. */
+static struct conn *conn_new(struct world *w, struct host *h, struct link *l)
 {
-    struct network *net = l->host->w->net;
+    struct network *net = w->net;
     struct conn *c = xcalloc(1, sizeof(*c));
 
     if (net->n + 1 >= net->cap) {
@@ -108,18 +112,19 @@ static struct conn *conn_new(struct link *l)
     CHECK(net->n < CONNS_MAX);
     c->id = ++net->n;
     c->link = l;
-    c->host = l->host;
-    c->w = l->host->w;
+    c->host = h;
+    c->w = w;
     for (int dir = UP; dir <= DOWN; dir++) {
         struct way *y = &c->way[dir];
         *y = (struct way){ .conn = c, .dir = dir, .ends_ns = INT64_MAX };
         STAILQ_INIT(&y->packets);
         STAILQ_INIT(&y->held);
         y->ev = (struct event){ .fn = way_arrives, .drop = way_clear, .arg = y };
-        y->ev.host = dir == UP ? coord_host(c->w) : l->host;
+        y->ev.host = dir == UP ? coord_host(c->w) : h;
     }
+    if (h->kind == HOST_NODE)
+        c->key = w->nodes[h->index].key;
     net->conns[c->id] = c;
-    l->conn = c;
     return c;
 }
 
@@ -296,6 +301,31 @@ struct host *net_host_of(struct world *w, peer_id peer)
     return c ? c->host : NULL;
 }
 
+peer_id net_on_host(struct world *w)
+{
+    return conn_new(w, coord_host(w), NULL)->id;
+}
+
+const char *net_user_of(struct world *w, peer_id peer, char ret[KEY_TEXT])
+{
+    struct conn *c = conn_of(w, peer);
+    bool node = c && c->host->kind == HOST_NODE;
+    return node ? key_user(w, c->host->index, c->key, ret) : "";
+}
+
+bool net_was_to_end(struct world *w, peer_id peer)
+{
+    struct conn *c = conn_of(w, peer);
+    return w->k.keyed && c && c->host->kind == HOST_NODE &&
+           key_was_to_end(w, c->host->index, c->key);
+}
+
+bool net_is_revoked(struct world *w, peer_id peer)
+{
+    struct conn *c = conn_of(w, peer);
+    return c && c->host->kind == HOST_NODE && key_is_revoked(w, c->host->index, c->key);
+}
+
 size_t net_queued_bytes(struct world *w, peer_id peer)
 {
     struct conn *c = conn_of(w, peer);
@@ -321,7 +351,7 @@ static void link_up(void *arg)
         event_post(w, &l->connect, between(w, 100 * NS_PER_MS, NS_PER_S));
         return;
     }
-    conn_new(l);
+    l->conn = conn_new(w, l->host, l);
     NOTE(w, "connected", l->host->kind, l->host->index, l->conn->id);
     while ((x = STAILQ_FIRST(&l->waiting))) {
         STAILQ_REMOVE_HEAD(&l->waiting, node);

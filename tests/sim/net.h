@@ -4,6 +4,7 @@
 #ifndef SIM_NET_H
 #define SIM_NET_H
 
+#include "base/keyfile.h"
 #include "proto/link.h"
 #include "tests/sim/world.h"
 
@@ -19,6 +20,13 @@ void net_coord_down(struct world *w);
 
 /* Whose end of a connection this is; NULL = there was none of that number. */
 struct host *net_host_of(struct world *w, peer_id peer);
+
+/* A connection from the coordinator's own host, for what is answered to nobody. */
+peer_id net_on_host(struct world *w);
+/* Who the sender is by the key of its connection; "" = it has none. */
+const char *net_user_of(struct world *w, peer_id peer, char ret[KEY_TEXT]);
+bool net_was_to_end(struct world *w, peer_id peer); /* that key: it was to be revoked */
+bool net_is_revoked(struct world *w, peer_id peer); /* it is, as the store has it */
 
 uint64_t net_about(const struct msg *m); /* the lease or job, for traces */
 

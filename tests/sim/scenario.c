@@ -5,6 +5,7 @@
 #include "tests/sim/disk.h"
 #include "tests/sim/net.h"
 #include "tests/sim/sim_client.h"
+#include "tests/sim/sim_keys.h"
 #include "tests/sim/sim_node.h"
 #include "tests/sim/store_model.h"
 
@@ -24,6 +25,7 @@ static void draw_knobs(struct world *w)
     k->chunks = (uint32_t)between(w, 1, CHUNKS_MAX);
     k->chunk_tasks = (uint32_t)between(w, 1, TASKS_MAX);
     k->shared_disk = chance(w, 300);
+    k->keyed = chance(w, 300);
     k->silence_ns = between(w, 2, 10) * NS_PER_S;
     k->abandon_ns = between(w, 10, 60) * NS_PER_S;
     k->unpublished_ns = between(w, 5, 40) * NS_PER_S;
@@ -110,6 +112,11 @@ static void node_ended(struct world *w)
     node_end(w, any_node(w));
 }
 
+static void key_revoked(struct world *w)
+{
+    key_revoke(w, any_node(w));
+}
+
 static void link_broken(struct world *w)
 {
     net_break(any_end(w));
@@ -158,21 +165,14 @@ static const struct {
     uint32_t weight;
     void (*act)(struct world *w);
 } faults[] = {
-    { "coord_killed", 6, coord_killed },
-    { "coord_stopped", 2, coord_stopped },
-    { "node_killed", 5, node_killed },
-    { "node_power", 3, node_power },
-    { "node_step", 5, node_killed_at_step },
-    { "node_stopped", 6, node_stopped },
-    { "node_slow", 2, node_slow },
-    { "node_ended", 2, node_ended },
-    { "link_broken", 6, link_broken },
-    { "link_half_open", 4, link_half_open },
-    { "cut_off", 5, cut_off },
-    { "client_killed", 4, client_killed },
-    { "client_stopped", 2, client_stopped },
-    { "store_stalled", 3, store_stalled },
-    { "store_full", 1, store_full },
+    { "coord_killed", 6, coord_killed },     { "coord_stopped", 2, coord_stopped },
+    { "node_killed", 5, node_killed },       { "node_power", 3, node_power },
+    { "node_step", 5, node_killed_at_step }, { "node_stopped", 6, node_stopped },
+    { "node_slow", 2, node_slow },           { "node_ended", 2, node_ended },
+    { "key_revoked", 2, key_revoked },       { "link_broken", 6, link_broken },
+    { "link_half_open", 4, link_half_open }, { "cut_off", 5, cut_off },
+    { "client_killed", 4, client_killed },   { "client_stopped", 2, client_stopped },
+    { "store_stalled", 3, store_stalled },   { "store_full", 1, store_full },
 };
 
 static void next_fault(void *arg)
@@ -214,6 +214,7 @@ static void begin(struct world *w)
     w->net = net_new(w);
     coord_new_model(w);
     store_model_new(w);
+    sim_keys_new(w);
     disks_new(w);
     nodes_new(w);
     clients_new(w);
@@ -231,6 +232,7 @@ static void end(struct world *w)
     coord_free_model(w);
     world_drop_events(w);
     store_model_free(w);
+    sim_keys_free(w);
     net_free(w->net);
     disks_free(w);
     check_free(w);

@@ -3,6 +3,7 @@
 #include "tests/sim/sim_node.h"
 
 #include "tests/sim/disk.h"
+#include "tests/sim/sim_keys.h"
 #include "worker/node.h"
 
 static void restart(void *arg)
@@ -43,6 +44,7 @@ void node_start(struct world *w, uint32_t i)
     struct err err = { 0 };
 
     n->life++;
+    n->key = w->keys->next[i];
     n->steps_left = 0;
     n->host.dying = false;
     n->host.alive = true;

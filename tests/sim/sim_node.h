@@ -14,6 +14,7 @@ struct sim_node {
     struct loop loop;
     struct node *node;
     uint32_t life;       /* counts its processes */
+    uint32_t key;        /* with which this one came */
     uint32_t steps_left; /* killed after so many steps on its disk; 0 = not */
     char name[16], root[4];
     struct event restart;

@@ -4,6 +4,7 @@
 #include "coordinator/store_state.h"
 #include "tests/sim/check.h"
 #include "tests/sim/coord_model.h"
+#include "tests/sim/sim_keys.h"
 
 struct store_model {
     struct stored_job *jobs;
@@ -230,6 +231,10 @@ static void save(struct world *w, const struct fx *fx)
     }
     if (fx->type == FX_RUN) {
         w->store->run_ns = fx->run.ns;
+        return;
+    }
+    if (fx->type == FX_KEY) {
+        key_saved(w, &fx->key);
         return;
     }
     if (fx->type == FX_NODE) {
@@ -510,6 +515,7 @@ void store_model_load(struct world *w, struct sched *sched)
     for (uint32_t i = 0; i < s->n_removed; i++)
         sched_load_removed(sched, s->removed[i].job, s->removed[i].key);
     sched_load_run(sched, s->run_ns);
+    sim_keys_load(w, sched);
     for (uint32_t i = 0; i < NODES_MAX; i++)
         if (s->nodes[i][0])
             sched_load_node(sched, span_str(s->nodes[i]));

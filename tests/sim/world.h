@@ -55,6 +55,7 @@ struct world {
     struct network *net;
     struct coord_model *coord;
     struct store_model *store;
+    struct sim_keys *keys;
     struct disk *disks;
     struct sim_node *nodes;
     struct sim_client *clients;
