@@ -140,9 +140,10 @@ int admit_list(const struct call *call, const char *const *args, size_t n)
 }
 
 /* What is printed is a secret: who has it may come. */
-static int print_invite(const struct key_options *o, struct tm_rows *rows,
+static int print_invite(const struct call *call, struct tm_rows *rows,
                         const struct keypair *token)
 {
+    const struct key_options *o = call->options;
     AUTO_FREE char *told = row_text(rows, "endpoint");
     AUTO_FREE char *server = row_text(rows, "server");
     const char *endpoint = o->endpoint ? o->endpoint : told;
@@ -163,7 +164,7 @@ static int print_invite(const struct key_options *o, struct tm_rows *rows,
     if (rc == 0)
         rc = invite_text(endpoint, server_key, token, text, &err);
     if (rc == 0) {
-        puts(text);
+        printf(call->json ? "{\"v\":1,\"invite\":\"%s\"}\n" : "%s\n", text);
         cli_note("for %s at %s, until %s", o->role, endpoint,
                  time_text(tm_rows_uint(rows, "not_after_ns"), "it is used", end));
     }
@@ -193,7 +194,7 @@ int admit_invite(const struct call *call, const char *const *args, size_t n)
         code = cli_tm_error(&terr);
     } else {
         if (tm_rows_next(rows))
-            code = print_invite(o, rows, token);
+            code = print_invite(call, rows, token);
         tm_rows_free(rows);
     }
     keypair_free(token);

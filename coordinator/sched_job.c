@@ -131,61 +131,78 @@ void job_accepted(struct sched *s, peer_id peer, struct job *j)
     a->credit_bytes = job_credit(s, j);
 }
 
+/* True: there can be no job of this key now; the peer is told why. */
+static bool submit_refused(struct sched *s, struct peer *p, const struct msg_submit *sub)
+{
+    uint64_t removed = job_removed(s, sub->key);
+
+    if (removed) {
+        AUTO_FREE char *text =
+            xasprintf("removed: job %llu", (unsigned long long)removed);
+        sched_error(s, p->id, 9, 0, MSG_SUBMIT, text, "");
+        return true;
+    }
+    if (sched_low(s)) {
+        room_refuse(s, p->id, MSG_SUBMIT);
+        return true;
+    }
+    if (s->next_job > INT32_MAX) { /* an id of a chunk has 31 bits for it */
+        sched_error(s, p->id, 1, 0, MSG_SUBMIT, "the numbers of jobs are used up",
+                    "start a coordinator on a new --state");
+        return true;
+    }
+    return quota_refuses_job(s, p, sub);
+}
+
+/* NULL: refused, and the peer is told why. */
+static struct job *submit_new(struct sched *s, struct peer *p,
+                              const struct msg_submit *sub)
+{
+    struct job_row row = {
+        .id = s->next_job,
+        .spec = sub->spec,
+        .name = sub->name,
+        .owner = span_str(p->owner->name),
+        .priority = sub->priority,
+        .retries = sub->retries,
+        .task_timeout_ns = sub->task_timeout_ns,
+        .deadline_ns = sub->deadline_ns,
+        .detached = sub->detached,
+        .created_wall_ns = s->wall,
+        .state = JOB_OPEN,
+    };
+    struct err err = { 0 };
+    struct job *j;
+
+    memcpy(row.key, sub->key, sizeof(row.key));
+    j = job_new(s, &row, &err);
+    if (!j) {
+        sched_error(s, p->id, 2, 0, MSG_SUBMIT, err.text, err.hint);
+        return NULL;
+    }
+    if (job_is_hopeless(s, j)) {
+        job_refuse(s, p->id, j, MSG_SUBMIT);
+        sched_free_job(s, j);
+        return NULL;
+    }
+    struct fx *fx = fx_add(s->g, FX_JOB);
+    fx->job = j->row;
+    fx->job.spec = fx_keep(s->g, j->row.spec);
+    fx->job.name = fx_keep(s->g, j->row.name);
+    fx->job.owner = fx_keep(s->g, j->row.owner);
+    return j;
+}
+
 void sched_submit(struct sched *s, struct peer *p, const struct msg *m)
 {
     const struct msg_submit *sub = &m->submit;
-    struct err err = { 0 };
     struct job *j;
 
     HASH_FIND(hh_key, s->jobs_by_key, sub->key, WIRE_KEY_BYTES, j);
     if (!j) {
-        uint64_t removed = job_removed(s, sub->key);
-        if (removed) {
-            AUTO_FREE char *text =
-                xasprintf("removed: job %llu", (unsigned long long)removed);
-            sched_error(s, p->id, 9, 0, MSG_SUBMIT, text, "");
+        j = submit_refused(s, p, sub) ? NULL : submit_new(s, p, sub);
+        if (!j)
             return;
-        }
-        if (sched_low(s)) {
-            room_refuse(s, p->id, MSG_SUBMIT);
-            return;
-        }
-        if (quota_refuses_job(s, p, sub))
-            return;
-        if (s->next_job > INT32_MAX) { /* an id of a chunk has 31 bits for it */
-            sched_error(s, p->id, 1, 0, MSG_SUBMIT, "the numbers of jobs are used up",
-                        "start a coordinator on a new --state");
-            return;
-        }
-        struct job_row row = {
-            .id = s->next_job,
-            .spec = sub->spec,
-            .name = sub->name,
-            .owner = span_str(p->owner->name),
-            .priority = sub->priority,
-            .retries = sub->retries,
-            .task_timeout_ns = sub->task_timeout_ns,
-            .deadline_ns = sub->deadline_ns,
-            .detached = sub->detached,
-            .created_wall_ns = s->wall,
-            .state = JOB_OPEN,
-        };
-        memcpy(row.key, sub->key, sizeof(row.key));
-        j = job_new(s, &row, &err);
-        if (!j) {
-            sched_error(s, p->id, 2, 0, MSG_SUBMIT, err.text, err.hint);
-            return;
-        }
-        if (job_is_hopeless(s, j)) {
-            job_refuse(s, p->id, j, MSG_SUBMIT);
-            sched_free_job(s, j);
-            return;
-        }
-        struct fx *fx = fx_add(s->g, FX_JOB);
-        fx->job = j->row;
-        fx->job.spec = fx_keep(s->g, j->row.spec);
-        fx->job.name = fx_keep(s->g, j->row.name);
-        fx->job.owner = fx_keep(s->g, j->row.owner);
     }
     if (!owner_sees(p, j)) {
         sched_denied(s, p->id, 0, MSG_SUBMIT, "this job is somebody else's", "");

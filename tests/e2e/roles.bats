@@ -76,6 +76,12 @@ told() {
         --join "$CLIENTS" --key home.eve/tidemill/client.key
     grep -q 'denied .*why="the key eve was revoked"' coord.err
     [ "$(tidemill job ls | wc -l)" -eq 1 ]
+    # An invitation that nobody may use any more; what it says is an object with --json.
+    tidemill key invite --role client --name max --json >max.json
+    sed 's/.*"invite":"\([^"]*\)".*/\1/' max.json >max.invite
+    tidemill key revoke max
+    told "this invitation was withdrawn" as max tidemill key join @max.invite
+    [ ! -e home.max/tidemill/client.key ]
 }
 
 @test "a client sees, follows and ends its own jobs alone; an admin all; also after a restart" {
