@@ -116,7 +116,8 @@ static int print_one(struct run *run, const struct options *o, uint64_t id)
     run->present.json = o->common.json;
     run->present.manifest_dir = o->out ? xstrdup(o->out) : NULL;
     run->present.force = o->force;
-    if (present_check(&run->present, &err) < 0 || tm_job_status(run->job, &st, &err) < 0)
+    if ((!o->failed && present_check(&run->present, &err) < 0) ||
+        tm_job_status(run->job, &st, &err) < 0)
         return cli_tm_error(&err);
     bool now = !st.ended && !o->follow;
     if (o->order && !now)

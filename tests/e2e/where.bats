@@ -145,6 +145,9 @@ explains() { tidemill explain "$1" --json | grep -q "\"reason\":\"$2\""; }
     echo 3 >two/only-one
     tidemill hash -d --on each --remote data/only-one data/missing
     run -3 tidemill wait last
+    run -3 --separate-stderr tidemill results last --failed
+    [ "$(grep -c 'data/missing: on one: No such file' <<<"$stderr")" -eq 1 ]
+    [ "$(grep -c 'data/missing: on two: No such file' <<<"$stderr")" -eq 1 ]
     echo 4 >one/missing
     echo 4 >two/missing
     tidemill job retry last
@@ -167,8 +170,7 @@ explains() { tidemill explain "$1" --json | grep -q "\"reason\":\"$2\""; }
     until_ok explains last node_away
     [ "$(job_number ok last)" -eq 100 ]
     start_node s3 --root "$T"
-    sleep 1 # without its label it is not meant any more
-    until_ok explains last node_unfit
+    until_ok explains last node_unfit # without its label it is not meant any more
     stop "$NODE"
     start_node s3 --root "$T" --label disk=hdd
     tidemill wait last

@@ -19,6 +19,7 @@ struct fake_chunk {
     uint64_t first;
     size_t body_len;
     uint8_t *body, digest[WIRE_DIGEST_BYTES];
+    char node[16]; /* the only one it is for; "" = any */
 };
 struct fake_job {
     uint64_t id, tasks, cursor;
@@ -190,8 +191,8 @@ static void fake_chunk_in(struct fake *f, peer_id peer, const struct msg *m)
     const struct msg_chunk *c = &m->chunk;
     struct fake_job *j = fake_job_of(f, c->job);
     uint8_t digest[WIRE_DIGEST_BYTES];
-    struct span parts[] = { span_of(c->lens, c->n * sizeof(uint32_t)), m->body };
-    checksum(parts, 2, digest);
+    struct span parts[] = { span_of(c->lens, c->n * sizeof(uint32_t)), m->body, c->node };
+    checksum(parts, ARRAY_LEN(parts), digest);
     if (!j || memcmp(digest, c->digest, sizeof(digest)) != 0 || c->seq > j->n_chunks ||
         c->n > WIRE_CHUNK_TASKS_MAX ||
         m->body.len + c->n * sizeof(uint32_t) > WIRE_CHUNK_BYTES_MAX) {
@@ -207,6 +208,8 @@ static void fake_chunk_in(struct fake *f, peer_id peer, const struct msg *m)
         struct fake_chunk *k = &j->chunks[j->n_chunks++];
         CHECK(j->n_chunks < FAKE_CHUNKS_MAX);
         k->n = c->n;
+        snprintf(k->node, sizeof(k->node), "%.*s", (int)c->node.len,
+                 (const char *)c->node.data);
         k->first = j->tasks;
         k->lens = xmalloc(c->n * sizeof(uint32_t));
         memcpy(k->lens, c->lens, c->n * sizeof(uint32_t));

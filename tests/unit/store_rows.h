@@ -55,9 +55,14 @@ static inline void on_job(void *arg, const struct job_row *row)
     ((struct fixture *)arg)->job_bytes = row->bytes;
     assert_true(span_eq(row->name, SPAN_LIT("name")));
 }
+/* Which node a chunk is for. */
+static inline struct span node_of(uint32_t seq)
+{
+    return seq % 2 ? SPAN_LIT("n1") : SPAN_NONE;
+}
 static inline void on_chunk(void *arg, const struct chunk_row *row, uint32_t recorded)
 {
-    (void)row;
+    assert_true(span_eq(row->node, node_of(row->seq)));
     ((struct fixture *)arg)->chunks++;
     ((struct fixture *)arg)->recorded += recorded;
 }
@@ -157,6 +162,7 @@ static inline void add_chunk(struct fx_group *g, uint64_t job, uint32_t seq,
     AUTO_BUF body = BUF_INIT;
 
     *c = (struct chunk_row){ .job = job, .seq = seq, .first = first, .n = n };
+    c->node = node_of(seq);
     c->lens = blob_alloc(n * 4);
     for (uint32_t i = 0; i < n; i++) {
         size_t before = body.len;
@@ -164,8 +170,8 @@ static inline void add_chunk(struct fx_group *g, uint64_t job, uint32_t seq,
         ((uint32_t *)c->lens->data)[i] = (uint32_t)(body.len - before);
     }
     c->body = blob_new(buf_span(&body));
-    struct span parts[] = { blob_span(c->lens), blob_span(c->body) };
-    checksum(parts, 2, c->digest);
+    struct span parts[] = { blob_span(c->lens), blob_span(c->body), c->node };
+    checksum(parts, ARRAY_LEN(parts), c->digest);
 }
 
 /* Records of tasks first, first + step ... with values "vN"; every third one failed. */

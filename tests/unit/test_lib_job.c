@@ -161,6 +161,42 @@ static void chunks_keep_their_limits(void **state)
     assert_in_range(fake_saw(w->fake, &w->fake->jobs[0].n_chunks), 7, 9);
 }
 
+/* Inputs that come for one node after the other are not a chunk each: every node's fill
+ * one of their own, whatever the window is. */
+static void inputs_for_nodes_fill_chunks_of_their_own(void **state)
+{
+    enum { N = 3000, NODES = 3 };
+    static const char *const nodes[NODES] = { "a", "b", NULL };
+    static const uint32_t windows[] = { 4 * MIB, 3000 };
+    struct world *w = *state;
+    for (size_t t = 0; t < ARRAY_LEN(windows); t++) {
+        fake_set(w->fake, w->fake->credit_bytes = windows[t]);
+        struct tm_job *job = submit(w, &bytes_spec);
+        unsigned of_node[NODES] = { 0 }, chunks = 0;
+        for (unsigned i = 0; i < N * NODES; i++)
+            assert_int_equal(tm_add(job,
+                                    &(struct tm_input){ .data = "x",
+                                                        .data_len = 1,
+                                                        .node = nodes[i % NODES] },
+                                    NULL),
+                             0);
+        assert_int_equal(tm_seal(job, NULL), 0);
+        assert_int_equal(tm_sync(job, 20 * NS_PER_S, NULL), 0);
+        pthread_mutex_lock(&w->fake->mu);
+        const struct fake_job *j = &w->fake->jobs[t];
+        chunks = j->n_chunks;
+        for (uint32_t i = 0; i < j->n_chunks; i++)
+            for (int n = 0; n < NODES; n++)
+                if (strcmp(j->chunks[i].node, nodes[n] ? nodes[n] : "") == 0)
+                    of_node[n] += j->chunks[i].n;
+        pthread_mutex_unlock(&w->fake->mu);
+        for (int n = 0; n < NODES; n++)
+            assert_int_equal(of_node[n], N);
+        assert_true(chunks <= (t == 0 ? 60 : 400)); /* time closes some too */
+        tm_job_free(job);
+    }
+}
+
 static void a_lone_input_leaves_by_itself(void **state)
 {
     struct world *w = *state;
@@ -414,6 +450,7 @@ int main(void)
         WORLD_TEST(every_task_gives_one_result),
         WORLD_TEST(the_smallest_results_all_come),
         WORLD_TEST(chunks_keep_their_limits),
+        WORLD_TEST(inputs_for_nodes_fill_chunks_of_their_own),
         WORLD_TEST(a_lone_input_leaves_by_itself),
         WORLD_TEST(too_large_is_refused_and_the_job_goes_on),
         WORLD_TEST(a_lost_coordinator_loses_nothing),

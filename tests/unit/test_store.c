@@ -329,7 +329,9 @@ static void a_removed_job_gives_its_space_back(void **state)
     for (uint32_t i = 0; i < CHUNKS; i++) {
         g = fx_group_new();
         struct chunk_row *c = &fx_add(g, FX_CHUNK)->chunk;
-        *c = (struct chunk_row){ .job = 1, .seq = i, .first = i, .n = 1 };
+        *c = (struct chunk_row){
+            .job = 1, .seq = i, .first = i, .n = 1, .node = node_of(i)
+        };
         c->body = blob_alloc(256 * KIB);
         memset(c->body->data, (int)i, c->body->len);
         c->lens = blob_new(span_of(&(uint32_t){ 256 * KIB }, 4));

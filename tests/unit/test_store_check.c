@@ -62,6 +62,8 @@ static void broken_promises_are_named(void **state)
         { "UPDATE chunk SET body = CAST('j0' || substr(CAST(body AS TEXT), 3) AS BLOB)"
           " WHERE id & 15 = 0",
           "job 1: chunk 0: its inputs are not what was accepted" },
+        { "UPDATE chunk SET node = x'6E32' WHERE id & 15 = 1",
+          "job 1: chunk 1: its inputs are not what was accepted" },
         { "UPDATE chunk SET lens = x'00' WHERE id & 15 = 1",
           "chunk 1: it cannot have 10" },
         { "UPDATE chunk SET id = id + 1 WHERE id & 15 = 1",
