@@ -39,12 +39,23 @@ static struct keypair *pair_alloc(void)
     return crypto_secret_alloc(sizeof(struct keypair));
 }
 
+/* A public key that looked like an option would be one wherever it is an argument. */
+static bool begins_with_dash(const struct keypair *k)
+{
+    char text[KEY_TEXT];
+
+    key_text(k->public_key, text);
+    return text[0] == '-';
+}
+
 struct keypair *keypair_new(void)
 {
     struct keypair *k = pair_alloc();
 
-    crypto_random(k->secret, KEY_BYTES);
-    crypto_x25519_base(k->public_key, k->secret);
+    do {
+        crypto_random(k->secret, KEY_BYTES);
+        crypto_x25519_base(k->public_key, k->secret);
+    } while (begins_with_dash(k));
     return k;
 }
 

@@ -17,7 +17,7 @@ struct keypair {
     uint8_t public_key[KEY_BYTES];
     uint8_t secret[KEY_BYTES];
 };
-struct keypair *keypair_new(void); /* a fresh one; never NULL */
+struct keypair *keypair_new(void); /* a fresh one, whose text begins with no '-' */
 struct keypair *keypair_of(const uint8_t secret[KEY_BYTES]);
 struct keypair *keypair_copy(const struct keypair *key);
 void keypair_free(struct keypair *key); /* takes NULL */

@@ -139,13 +139,13 @@ static int join(const struct common *o, const struct invite *invite, struct err 
                        .pins_path = pins,
                        .name = name,
                        .timeout_ns = ENROL_NS };
-    bool enrolled = false;
+    AUTO_FREE char *called = NULL;
 
-    if (!key || !pins || enrol(&e, &enrolled, err) < 0 ||
+    if (!key || !pins || enrol(&e, &called, err) < 0 ||
         name_coordinator(invite->endpoint, err) < 0)
         return -1;
-    if (enrolled)
-        cli_note("%s may use %s as %s", key, invite->endpoint, name);
+    if (called)
+        cli_note("%s may use %s as %s", key, invite->endpoint, called);
     else
         cli_note("%s exists and is used; it has to be trusted at %s", key,
                  invite->endpoint);

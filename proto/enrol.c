@@ -6,6 +6,7 @@
 
 #include "base/failpoint.h"
 #include "proto/link.h"
+#include "proto/map.h"
 
 enum { ENROL_ID = 1 };
 #define GREET_AGAIN_NS (2 * NS_PER_S)
@@ -16,7 +17,7 @@ struct session {
     struct loop *loop;
     struct link *link;
     struct loop_timer *again, *limit;
-    bool done;
+    char *name; /* what the coordinator calls the key; owned; NULL = not enrolled yet */
     struct err why; /* code 0: none */
 };
 
@@ -68,16 +69,17 @@ static void on_message(void *arg, peer_id peer, struct span user, const struct m
     struct session *s = arg;
 
     (void)peer, (void)user;
-    if (s->done || s->why.code)
+    if (s->name || s->why.code)
         return;
     switch (m->type) {
     case MSG_WELCOME:
         say_enrol(s);
         break;
     case MSG_ANSWER:
-        s->done = m->answer.id == ENROL_ID;
-        if (s->done)
+        if (m->answer.id == ENROL_ID) {
+            s->name = span_dup(map_get_str(m->body, 0, "name"));
             end(s);
+        }
         break;
     case MSG_ERROR:
         on_error(s, &m->error);
@@ -157,7 +159,7 @@ static int run(struct session *s, struct err *err)
         if (s->e->timeout_ns)
             loop_timer_arm(s->limit, s->e->timeout_ns);
         loop_run(s->loop);
-        if (!s->done) {
+        if (!s->name) {
             *err = s->why;
             rc = -1;
         }
@@ -189,13 +191,13 @@ static int pin(const struct enrol *e, struct err *err)
     return pins_add(e->pins_path, e->invite->endpoint, e->invite->server, err);
 }
 
-int enrol(const struct enrol *e, bool *ret_enrolled, struct err *err)
+int enrol(const struct enrol *e, char **ret_name, struct err *err)
 {
     AUTO_FREE char *fresh = xasprintf("%s.new", e->key_path);
     struct keypair *key;
     struct session s = { .e = e };
 
-    *ret_enrolled = false;
+    *ret_name = NULL;
     if (keyfile_there(e->key_path))
         return pin(e, err);
     if (fresh_key(fresh, &key, err) < 0)
@@ -205,11 +207,14 @@ int enrol(const struct enrol *e, bool *ret_enrolled, struct err *err)
     keypair_free(key);
     if (rc < 0)
         return -1;
+    AUTO_FREE char *name = s.name;
     FAILPOINT("enrolled");
     if (pin(e, err) < 0)
         return -1;
     if (rename(fresh, e->key_path) < 0)
         return err_sys(err, 1, "cannot rename %s", fresh);
-    *ret_enrolled = true;
-    return keyfile_sync(e->key_path, err);
+    if (keyfile_sync(e->key_path, err) < 0)
+        return -1;
+    *ret_name = STEAL(name);
+    return 0;
 }

@@ -15,7 +15,8 @@ struct enrol {
 /* Where there is a key file already, it is used. Else one is made and enrolled; it gets
  * its name once the coordinator has it on disk, so that what was interrupted at any place
  * is finished by another call. Either way the coordinator is in known_keys then. Blocks;
- * err codes 5 (refused) and 6 (no answer). *ret_enrolled: a key was made. */
-int enrol(const struct enrol *e, bool *ret_enrolled, struct err *err);
+ * err codes 5 (refused) and 6 (no answer). *ret_name: what the
+ * coordinator calls the new key (caller frees), NULL where there was one already. */
+int enrol(const struct enrol *e, char **ret_name, struct err *err);
 
 #endif

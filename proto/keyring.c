@@ -111,18 +111,23 @@ void keyring_explain(const struct keyring *k, enum link_refusal why, struct err 
     }
 }
 
-int keyring_learn(const struct keyring *k, const uint8_t used[KEY_BYTES],
-                  struct span next, struct err *err)
+int keyring_learn(struct keyring *k, struct link *link, struct span next, struct err *err)
 {
     uint8_t keys[2][KEY_BYTES];
     size_t n = 1;
 
-    if (!k->encrypted || !k->pins_path)
+    if (!k->encrypted)
         return 0;
-    memcpy(keys[0], used, KEY_BYTES);
-    if (next.len == KEY_BYTES && memcmp(next.data, used, KEY_BYTES) != 0)
+    memcpy(keys[0], link_server_key(link), KEY_BYTES);
+    if (next.len == KEY_BYTES && memcmp(next.data, keys[0], KEY_BYTES) != 0)
         memcpy(keys[n++], next.data, KEY_BYTES);
     if (n == k->n_pins && memcmp(keys, k->servers, n * KEY_BYTES) == 0)
         return 0; /* as it was read */
-    return pins_set(k->pins_path, k->endpoint, (const uint8_t(*)[KEY_BYTES])keys, n, err);
+    link_set_servers(link, (const uint8_t(*)[KEY_BYTES])keys, n);
+    memcpy(k->servers, keys, n * KEY_BYTES);
+    k->n_pins = n;
+    if (pins_set(k->pins_path, k->endpoint, (const uint8_t(*)[KEY_BYTES])keys, n, err) <
+        0)
+        return -1;
+    return pins_read(k->pins_path, k->endpoint, k->pins, &k->n_pins, err);
 }

@@ -24,9 +24,10 @@ void keyring_fini(struct keyring *k);
 const struct link_curve *keyring_curve(const struct keyring *k, struct link_curve *room);
 /* Words for what link_events.refused said; code 5. */
 void keyring_explain(const struct keyring *k, enum link_refusal why, struct err *err);
-/* A Welcome came from a server that has the key `used`, and will have next (32 bytes, or
- * empty): known_keys says so from now on, and no more than that. */
-int keyring_learn(const struct keyring *k, const uint8_t used[KEY_BYTES],
-                  struct span next, struct err *err);
+/* A Welcome came by the link, from a server that will have the key next (32 bytes, or
+ * empty): known_keys, the keyring and the link know it from now on, beside the key the
+ * server has, and no others. When the file cannot be written the process still does. */
+int keyring_learn(struct keyring *k, struct link *link, struct span next,
+                  struct err *err);
 
 #endif

@@ -65,6 +65,9 @@ int link_connect(struct link_ctx *ctx, struct loop *loop, const char *endpoint,
                  struct err *err);
 /* The key an encrypted DEALER takes the other side's to be: once connected, it is. */
 const uint8_t *link_server_key(const struct link *link);
+/* Of a connected DEALER: the keys for its next connections, the first of which is the one
+ * it has now. */
+void link_set_servers(struct link *link, const uint8_t (*servers)[KEY_BYTES], size_t n);
 /* Drops the old connection of a DEALER and makes a new socket (stale messages die with
  * it). */
 void link_reset(struct link *link);

@@ -263,7 +263,7 @@ static int enrol_by(struct options *o, const char *name, struct err *err)
     AUTO_FREE char *key = o->key ? xstrdup(o->key) : keyfile_default("worker.key");
     AUTO_FREE char *pins = key && !o->known_keys ? pins_beside(key) : NULL;
     struct invite invite;
-    bool enrolled = false;
+    AUTO_FREE char *called = NULL;
     int rc;
 
     if (!key)
@@ -274,10 +274,11 @@ static int enrol_by(struct options *o, const char *name, struct err *err)
                        .key_path = key,
                        .pins_path = pins ? pins : o->known_keys,
                        .name = name };
-    rc = enrol(&e, &enrolled, err);
+    rc = enrol(&e, &called, err);
     if (rc == 0) {
-        log_info(enrolled ? "enrolled" : "already_enrolled", "coordinator=%s key=%s",
-                 invite.endpoint, key);
+        if (called)
+            log_info("enrolled", "coordinator=%s name=%s key=%s", invite.endpoint, called,
+                     key);
         o->endpoint = xstrdup(invite.endpoint);
     }
     invite_fini(&invite);

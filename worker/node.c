@@ -257,8 +257,7 @@ static void learn(const struct node *n, struct span next)
 {
     struct err err;
 
-    if (n->config.keyring->encrypted &&
-        keyring_learn(n->config.keyring, link_server_key(n->link), next, &err) < 0)
+    if (keyring_learn(n->config.keyring, n->link, next, &err) < 0)
         log_warn("known_keys", "why=\"%s\"", err.text);
 }
 

@@ -7,8 +7,8 @@
 #include "proto/keyring.h"
 
 struct node_config {
-    const char *join;              /* endpoint */
-    const struct keyring *keyring; /* of that endpoint; outlives the node */
+    const char *join;        /* endpoint */
+    struct keyring *keyring; /* of that endpoint; outlives the node */
     const char *name;
     uint32_t procs, coroutines, threads; /* all at least 1, coroutines may be 0 */
     const char *const *roots;            /* NULL-ended "DIR[:ro]" */

@@ -211,14 +211,6 @@ static uint32_t limit(uint32_t told, uint32_t most)
     return told == 0 ? most : MIN(told, most);
 }
 
-/* While the coordinator changes its key, both are known. Where that cannot be written,
- * the next connection says what is wrong. */
-static void learn(const struct conn *c, struct span next)
-{
-    if (c->keyring.encrypted)
-        keyring_learn(&c->keyring, link_server_key(c->link), next, NULL);
-}
-
 static void on_welcome(struct conn *c, const struct msg *m)
 {
     const struct msg_welcome *w = &m->welcome;
@@ -247,7 +239,7 @@ static void on_welcome(struct conn *c, const struct msg *m)
         c->silence_ns = w->silence_ms * NS_PER_MS;
     c->state = CONN_UP;
     c->beat_at_ns = clock_mono_ns();
-    learn(c, w->next_server);
+    keyring_learn(&c->keyring, c->link, w->next_server, NULL);
     conn_notify(c);
 }
 

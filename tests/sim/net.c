@@ -440,6 +440,11 @@ const uint8_t *link_server_key(const struct link *l)
     return NULL; /* nothing is encrypted here */
 }
 
+void link_set_servers(struct link *l, const uint8_t (*servers)[KEY_BYTES], size_t n)
+{
+    (void)l, (void)servers, (void)n;
+}
+
 void link_reset(struct link *l)
 {
     struct world *w = l->host->w;

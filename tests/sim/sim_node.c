@@ -29,7 +29,7 @@ void node_start(struct world *w, uint32_t i)
 {
     struct sim_node *n = &w->nodes[i];
     const char *roots[] = { n->root, NULL };
-    static const struct keyring plain;
+    static struct keyring plain;
     const char *label = i % 2 ? "par=1" : "par=0";
     struct node_config config = { .join = "sim",
                                   .keyring = &plain,

@@ -92,6 +92,20 @@ static void a_key_as_text_has_one_form(void **state)
     }
 }
 
+static void no_new_key_looks_like_an_option(void **state)
+{
+    enum { KEYS = 500 }; /* of 64 one would */
+    char text[KEY_TEXT];
+
+    (void)state;
+    for (int i = 0; i < KEYS; i++) {
+        struct keypair *k = keypair_new();
+        key_text(k->public_key, text);
+        assert_int_not_equal(text[0], '-');
+        keypair_free(k);
+    }
+}
+
 static void a_written_key_is_read_back_and_never_overwritten(void **state)
 {
     AUTO_FREE char *path = path_of("new/deep/worker.key");
@@ -272,6 +286,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_published_pair_fits),
         cmocka_unit_test(a_key_as_text_has_one_form),
+        cmocka_unit_test(no_new_key_looks_like_an_option),
         cmocka_unit_test(a_written_key_is_read_back_and_never_overwritten),
         cmocka_unit_test(a_key_that_others_can_read_is_refused_each_time),
         cmocka_unit_test(a_malformed_file_is_refused_without_a_word_of_it),
