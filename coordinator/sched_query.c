@@ -39,11 +39,23 @@ static bool is_full(const struct answer *a)
     return a->rows.len > ANSWER_BYTES;
 }
 
+/* Labels and selectors as one text; none has a comma. */
+static void lines_map(struct buf *out, const char *key, struct span lines)
+{
+    AUTO_BUF text = BUF_INIT;
+
+    buf_add_span(&text, lines);
+    for (size_t i = 0; i < text.len; i++)
+        if (text.data[i] == '\n')
+            text.data[i] = ',';
+    map_pack_str(out, key, buf_span(&text));
+}
+
 static void job_map(struct answer *a, const struct job *j, bool spec)
 {
     struct buf *out = &a->rows;
 
-    map_pack_begin(out, spec ? 22 : 17);
+    map_pack_begin(out, spec ? 23 : 17);
     map_pack_uint(out, "id", j->row.id);
     map_pack_str(out, "command", j->spec.command);
     map_pack_str(out, "name", j->row.name);
@@ -63,6 +75,7 @@ static void job_map(struct answer *a, const struct job *j, bool spec)
     map_pack_uint(out, "ended_ns", (uint64_t)j->row.ended_wall_ns);
     if (spec) {
         map_pack_str(out, "spec", j->row.spec);
+        lines_map(out, "on", j->spec.on);
         map_pack_str(out, "key", span_of(j->row.key, sizeof(j->row.key)));
         map_pack_uint(out, "retries", j->row.retries);
         map_pack_uint(out, "task_timeout_ns", (uint64_t)MAX(j->row.task_timeout_ns, 0));
@@ -120,18 +133,6 @@ static struct span node_state(const struct sched_node *n)
     return n->draining ? SPAN_LIT("draining") : SPAN_LIT("up");
 }
 
-/* Labels as one text; none has a comma. */
-static void labels_map(struct answer *a, const struct sched_node *n)
-{
-    AUTO_BUF text = BUF_INIT;
-
-    buf_add_span(&text, blob_span(n->labels));
-    for (size_t i = 0; i < text.len; i++)
-        if (text.data[i] == '\n')
-            text.data[i] = ',';
-    map_pack_str(&a->rows, "labels", buf_span(&text));
-}
-
 static void node_map(struct answer *a, const struct sched_node *n)
 {
     uint64_t tasks = 0;
@@ -150,7 +151,7 @@ static void node_map(struct answer *a, const struct sched_node *n)
     map_pack_uint(&a->rows, "publishing", files_waiting(a->s, n->name));
     map_pack_uint(&a->rows, "done", n->done);
     map_pack_bool(&a->rows, "files", n->files);
-    labels_map(a, n);
+    lines_map(&a->rows, "labels", blob_span(n->labels));
     a->n++;
 }
 

@@ -34,6 +34,9 @@ explains() { tidemill explain "$1" --json | grep -q "\"reason\":\"$2\""; }
 
 @test "labels are shown; bad ones and names that could be taken for one are refused" {
     start_three
+    echo x >f
+    tidemill hash -d --on each --on disk=hdd f
+    tidemill job show last | grep -qx 'on  *each,disk=hdd'
     [ "$(tidemill node show s1 --json | grep -o '"labels":"[^"]*"')" = '"labels":"disk=ssd,site=a"' ]
     tidemill node ls | grep -q '^s3 .* disk=hdd,site=b$'
     for bad in disk =x 'a b=c' 'k=a,b'; do
@@ -247,7 +250,7 @@ make_odd_tree() {
     chmod 755 tree/shut
 }
 
-@test "a directory of 30,000 files takes several pages; a worker killed in the walk loses none" {
+@test "a directory of 30,000 files takes several pages; a worker and the coordinator killed in the walk lose none" {
     mkdir -p wide/deep
     (cd wide && seq -f 'a-name-of-some-length-%06g' 30000 | xargs touch)
     (cd wide/deep && seq -f 'another-%06g' 3000 | xargs touch)
@@ -261,6 +264,9 @@ make_odd_tree() {
     HASH=$!
     until_ok a_walk_runs
     kill -9 "$FIRST"
+    until_ok eval '[ "$(job_number tasks j1)" -gt 0 ]'
+    stop "$COORD" -KILL
+    start_coordinator --silence 2s
     wait "$HASH"
     tidemill wait last
     [ "$(job_number ok j1)" -eq 33000 ]
