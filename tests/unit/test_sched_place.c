@@ -304,6 +304,26 @@ static void a_chunk_stays_its_nodes_over_a_restart(void **state)
     sched_free(r.sched);
 }
 
+/* What a walk finds is work for the others: it comes before what its owner asked first.
+ */
+static void a_walk_comes_before_other_jobs_of_its_owner(void **state)
+{
+    struct job_spec walk = { .command = SPAN_LIT("walk"), .source = SOURCE_DIR };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    for (uint32_t i = 0; i < 4; i++)
+        fx_group_free(give(&r, 1, i, ""));
+    fx_group_free(commit(&r, say_spec(&r, 2, &walk)));
+    fx_group_free(give(&r, 2, 0, ""));
+    struct msg hello = hello_of(WORKER, "x", 3);
+    struct fx_group *g = say(&r, WORKER, &hello);
+    assert_int_equal(sent_to(g, WORKER, MSG_LEASE)->lease.job, 2);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 /* Neither is it run a second time elsewhere, when its node is slow; nor adopted by one
  * that says it holds a lease of it. */
 static void nobody_takes_over_a_chunk_of_another_node(void **state)
@@ -386,6 +406,7 @@ int main(void)
         cmocka_unit_test(a_chunk_runs_on_its_node_alone),
         cmocka_unit_test(a_node_that_is_away_delays_nobody_else),
         cmocka_unit_test(a_chunk_stays_its_nodes_over_a_restart),
+        cmocka_unit_test(a_walk_comes_before_other_jobs_of_its_owner),
         cmocka_unit_test(nobody_takes_over_a_chunk_of_another_node),
         cmocka_unit_test(a_lease_is_not_adopted_by_another_node),
         cmocka_unit_test(a_chunk_is_told_with_its_node),
