@@ -90,7 +90,7 @@ make_override() {
     args=$(for name in http_proxy https_proxy no_proxy; do [ -z "${!name:-}" ] || echo "$name"; done | paste -sd,)
     cat >"$T/override.yaml" <<YAML
 services:
-  coordinator:
+  init:
     build:
       network: host
       args: [$args]
@@ -210,7 +210,8 @@ say "image: tidemill, $size, of at most 120"
 quiet compose up -d --scale worker=3
 until_ok nodes_are 3
 until_ok healthy
-say "up: a coordinator, which is healthy, and 3 workers"
+say "up: a coordinator, which is healthy, and 3 workers, each with its own key:"
+ask key ls | sed 's/^/       /'
 
 tidemill hash -r many >"$T/manifest"
 check_manifest "$T/manifest" many
@@ -246,6 +247,6 @@ check_fetched mirror "$T/fetched"
 [ -z "$(find "$TIDEMILL_DATA" -name '.*.tm-*')" ] || die "temporaries are left: $(find "$TIDEMILL_DATA" -name '.*.tm-*')"
 
 quiet compose stop --timeout 20
-compose run --rm -T coordinator tidemill-coordinator check --state /var/lib/tidemill >"$T/checked" || { cat "$T/checked" >&2; die "the state is damaged"; }
+compose run --rm --no-deps -T coordinator tidemill-coordinator check --state /var/lib/tidemill >"$T/checked" || { cat "$T/checked" >&2; die "the state is damaged"; }
 say "state: $(tail -1 "$T/checked")"
 say "nothing was lost: a worker and the coordinator were killed, one worker scaled away, every task ended once"

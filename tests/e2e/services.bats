@@ -88,3 +88,31 @@ installed_units() {
         systemd-analyze security --offline=true --threshold=25 "$unit" >rating || { tail -3 rating; return 1; }
     done
 }
+
+# command KEY UNIT: what a unit starts, as a shell would write it.
+command_of() { sed -n "s/^$1=//p" "$2"; }
+
+@test "units: their commands make the coordinator's key once, and start daemons with what the environment says" {
+    installed_units
+    PATH=$T/prefix/bin:$PATH
+    export STATE_DIRECTORY=$T/coordinator CACHE_DIRECTORY=$T/cache
+    mkdir "$STATE_DIRECTORY" "$CACHE_DIRECTORY"
+    eval "$(command_of ExecStartPre units/tidemill-coordinator.service)"
+    cp coordinator/server.key kept
+    eval "$(command_of ExecStartPre units/tidemill-coordinator.service)"
+    cmp coordinator/server.key kept
+    manager "$T/notify" told
+    TIDEMILL_LISTEN="ipc://$T/c tcp://127.0.0.1:0" TIDEMILL_LISTEN_WORKERS=tcp://127.0.0.1:0 NOTIFY_SOCKET=$T/notify \
+        eval "exec $(command_of ExecStart units/tidemill-coordinator.service)" 2>coord.err 3>&- &
+    PIDS+=("$!")
+    until_ok grep -q READY told
+    (umask 077 && tidemill key invite --role worker >invitation)
+    export STATE_DIRECTORY=$T/worker
+    mkdir "$STATE_DIRECTORY"
+    TIDEMILL_NAME=host-a TIDEMILL_JOIN=@$T/invitation \
+        eval "exec $(command_of ExecStart units/tidemill-worker@a.service)" 2>worker.err 3>&- &
+    PIDS+=("$!")
+    until_ok tidemill node show host-a
+    [ -e worker/worker.key ]
+    [ -e worker/known_keys ]
+}
