@@ -111,6 +111,32 @@ static void an_owner_lasts(void **state)
     sched_free(r.sched);
 }
 
+/* Another connection of a submitter's process takes its place, and a process is known by
+ * its nonce; but nobody takes another's place by saying it. */
+static void a_nonce_makes_nobody_an_heir(void **state)
+{
+    struct msg hello_msg = hello_as(BOB, ROLE_CLIENT);
+    struct rig r;
+
+    (void)state;
+    init(&r, none);
+    accept(&r, submit_as(&r, ALICE, 2, 0), ALICE);
+    r.full = true; /* so that the submitter is told when there is room again */
+    struct fx_group *g = chunk_as(&r, ALICE, 2, 0, 1, 1);
+    assert_int_equal(told(g, ALICE), 0);
+    fx_group_free(g);
+    hello_msg.hello.nonce[0] = ALICE;
+    fx_group_free(say_as(&r, BOB, &hello_msg));
+    g = begin(&r);
+    sched_peer_gone(r.sched, ALICE);
+    r.full = false;
+    sched_set_backlog(r.sched, 0, false);
+    sched_turn_end(r.sched);
+    assert_null(sent_to(g, BOB, MSG_ACCEPTED));
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 /* ---- quotas ---- */
 
 static void jobs_have_a_number(void **state)
@@ -277,6 +303,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_is_its_keys_owners),
         cmocka_unit_test(an_owner_lasts),
+        cmocka_unit_test(a_nonce_makes_nobody_an_heir),
         cmocka_unit_test(jobs_have_a_number),
         cmocka_unit_test(priorities_have_a_ceiling),
         cmocka_unit_test(bytes_have_a_limit),
