@@ -23,7 +23,7 @@ void zap_set(struct zap *zap, const uint8_t key[KEY_BYTES], unsigned domains);
 const char *zap_domain_name(enum zap_domain domain);
 /* Proves, over sockets of its own that have the options of all others, that a key which
  * was never told of gets no connection, and a known one does, in each domain. Waits up to
- * 3 s for each. */
+ * 8 s for each. */
 int zap_prove(struct link_ctx *ctx, struct zap *zap, struct err *err);
 
 #endif
