@@ -48,9 +48,11 @@ void gate_key(struct gate *g, const struct key_row *row)
 {
     enum peer_role role = row->role == ROLE_INVITE ? row->grants : row->role;
 
-    if (g)
-        zap_set(g->zap, row->public_key,
-                BIT(role == ROLE_WORKER ? ZAP_WORKER : ZAP_CLIENT));
+    if (!g)
+        return;
+    zap_set(g->zap, row->public_key, BIT(role == ROLE_WORKER ? ZAP_WORKER : ZAP_CLIENT));
+    zap_ends(g->zap, row->public_key,
+             row->revoked_wall_ns ? row->revoked_wall_ns : row->not_after_wall_ns);
 }
 
 const struct link_curve *gate_curve(const struct gate *g, enum door_kind kind)

@@ -12,8 +12,8 @@ struct gate;
 int gate_new(struct link_ctx *ctx, const char *state_dir, struct gate **ret,
              struct err *err);
 void gate_free(struct gate *g); /* after the links; takes NULL */
-/* A key as the database has it from now on. One that may do nothing any more gets in, to
- * be told so. NULL: nothing is encrypted. */
+/* A key as the database has it from now on. One that may do nothing any more gets in a
+ * few times, to be told so. NULL: nothing is encrypted. */
 void gate_key(struct gate *g, const struct key_row *row);
 /* For an endpoint of that kind; NULL for a plain one. Borrows. */
 const struct link_curve *gate_curve(const struct gate *g, enum door_kind kind);

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <zmq.h>
 
+#include "base/crypto.h"
+
 enum {
     LINK_HWM = 1000, /* messages; a backstop: credit is the flow control */
     /* The header of 4.3.4 keeps it among its drafts; Debian's library has it. */
@@ -21,6 +23,10 @@ static void set_int(void *socket, int option, int value)
 
 void *link_socket_new(void *zmq, bool router, int64_t frame_max_bytes)
 {
+    /* A ROUTER of 4.3.4 numbers its peers from rand(), and ends the process when one of
+     * them has taken a number for its own name. Nobody else calls srand. */
+    if (router)
+        srand(crypto_random_u32());
     void *s = zmq_socket(zmq, router ? ZMQ_ROUTER : ZMQ_DEALER);
 
     CHECK(s);

@@ -13,6 +13,8 @@
 
 /* The frames of a request, and of an answer (RFC 27). */
 enum {
+    ASK_WHO, /* of the ROUTER that is asked */
+    ASK_EMPTY,
     ASK_VERSION,
     ASK_ID,
     ASK_DOMAIN,
@@ -23,17 +25,21 @@ enum {
     ASK_COUNT,
     FRAME_MAX = 256,
     PROOF_TRIES = 4,
+    LATE_MAX = 20, /* times that a key which has ended is told so */
 };
 #define PROOF_NS (2 * NS_PER_S)
 
 struct known {
     uint8_t key[KEY_BYTES];
     unsigned domains;
+    int64_t due_ns;  /* when its next handshake is, if it keeps to ZAP_EACH_NS */
+    int64_t ends_ns; /* by the wall clock; 0 = never */
+    unsigned late;   /* handshakes after that */
     UT_hash_handle hh;
 };
 
 struct zap {
-    void *replies;    /* REP: the thread's */
+    void *replies;    /* ROUTER: the thread's */
     void *stop, *end; /* a PAIR and the thread's end of it */
     pthread_t thread;
     pthread_mutex_t mu;
@@ -71,21 +77,48 @@ void zap_set(struct zap *zap, const uint8_t key[KEY_BYTES], unsigned domains)
     pthread_mutex_unlock(&zap->mu);
 }
 
-static bool is_known(struct zap *zap, struct span domain, struct span key)
+void zap_ends(struct zap *zap, const uint8_t key[KEY_BYTES], int64_t wall_ns)
 {
-    struct known *k = NULL;
-    unsigned domains;
+    struct known *k;
+
+    pthread_mutex_lock(&zap->mu);
+    HASH_FIND(hh, zap->table, key, KEY_BYTES, k);
+    if (k)
+        k->ends_ns = wall_ns;
+    pthread_mutex_unlock(&zap->mu);
+}
+
+enum verdict { UNKNOWN, KNOWN, TOO_OFTEN };
+
+static enum verdict judge(struct known *k, struct span domain)
+{
+    int64_t now = clock_mono_ns();
+    bool in = false;
+
+    for (unsigned d = 0; d < ZAP_DOMAIN_COUNT; d++)
+        in |= (k->domains & BIT(d)) && span_eq(domain, span_str(domain_names[d]));
+    if (!in || (k->ends_ns && clock_wall_ns() >= k->ends_ns && k->late++ >= LATE_MAX))
+        return UNKNOWN;
+    k->due_ns = MAX(k->due_ns, now - ZAP_BURST * ZAP_EACH_NS);
+    if (k->due_ns > now)
+        return TOO_OFTEN;
+    k->due_ns += ZAP_EACH_NS;
+    return KNOWN;
+}
+
+static enum verdict look_up(struct zap *zap, struct span domain, struct span key)
+{
+    enum verdict verdict = UNKNOWN;
+    struct known *k;
 
     if (key.len != KEY_BYTES)
-        return false;
+        return UNKNOWN;
     pthread_mutex_lock(&zap->mu);
     HASH_FIND(hh, zap->table, key.data, KEY_BYTES, k);
-    domains = k ? k->domains : 0;
+    if (k)
+        verdict = judge(k, domain);
     pthread_mutex_unlock(&zap->mu);
-    for (unsigned d = 0; d < ZAP_DOMAIN_COUNT; d++)
-        if ((domains & BIT(d)) && span_eq(domain, span_str(domain_names[d])))
-            return true;
-    return false;
+    return verdict;
 }
 
 /* ---- the thread ---- */
@@ -128,16 +161,22 @@ static void send_frame(void *socket, struct span frame, int flags)
 static void answer(struct zap *zap, const struct request *r)
 {
     char user[KEY_TEXT] = "";
-    bool known = r->whole && span_eq(r->frames[ASK_VERSION], SPAN_LIT("1.0")) &&
-                 span_eq(r->frames[ASK_MECHANISM], SPAN_LIT("CURVE")) &&
-                 is_known(zap, r->frames[ASK_DOMAIN], r->frames[ASK_CREDENTIALS]);
+    enum verdict verdict = UNKNOWN;
 
-    if (known)
+    if (r->whole && span_eq(r->frames[ASK_VERSION], SPAN_LIT("1.0")) &&
+        span_eq(r->frames[ASK_MECHANISM], SPAN_LIT("CURVE")))
+        verdict = look_up(zap, r->frames[ASK_DOMAIN], r->frames[ASK_CREDENTIALS]);
+    if (verdict == TOO_OFTEN)
+        return;
+    if (verdict == KNOWN)
         key_text(r->frames[ASK_CREDENTIALS].data, user);
+    send_frame(zap->replies, r->frames[ASK_WHO], ZMQ_SNDMORE);
+    send_frame(zap->replies, SPAN_NONE, ZMQ_SNDMORE);
     send_frame(zap->replies, SPAN_LIT("1.0"), ZMQ_SNDMORE);
     send_frame(zap->replies, r->frames[ASK_ID], ZMQ_SNDMORE);
-    send_frame(zap->replies, known ? SPAN_LIT("200") : SPAN_LIT("400"), ZMQ_SNDMORE);
-    send_frame(zap->replies, known ? SPAN_LIT("OK") : SPAN_LIT("unknown key"),
+    send_frame(zap->replies, verdict == KNOWN ? SPAN_LIT("200") : SPAN_LIT("400"),
+               ZMQ_SNDMORE);
+    send_frame(zap->replies, verdict == KNOWN ? SPAN_LIT("OK") : SPAN_LIT("unknown key"),
                ZMQ_SNDMORE);
     send_frame(zap->replies, span_str(user), ZMQ_SNDMORE); /* User-Id */
     send_frame(zap->replies, SPAN_NONE, 0);
@@ -184,7 +223,7 @@ struct zap *zap_new(struct link_ctx *ctx)
     snprintf(address, sizeof(address), "inproc://zap-end-%u",
              atomic_fetch_add(&serial, 1));
     pthread_mutex_init(&zap->mu, NULL);
-    zap->replies = inner_socket(ctx->zmq, ZMQ_REP);
+    zap->replies = inner_socket(ctx->zmq, ZMQ_ROUTER);
     zap->stop = inner_socket(ctx->zmq, ZMQ_PAIR);
     zap->end = inner_socket(ctx->zmq, ZMQ_PAIR);
     CHECK(zmq_bind(zap->replies, "inproc://zeromq.zap.01") == 0);

@@ -41,10 +41,11 @@ static void router_message(void *arg, peer_id peer, struct span user, const stru
 {
     struct rig *r = arg;
 
-    assert_true(user.len < KEY_TEXT && r->messages < ARRAY_LEN(r->users));
-    memcpy(r->users[r->messages], user.data, user.len);
-    r->users[r->messages][user.len] = 0;
-    r->peers[r->messages++] = peer;
+    unsigned at = r->messages++ % ARRAY_LEN(r->users);
+    assert_true(user.len < KEY_TEXT);
+    memcpy(r->users[at], user.data, user.len);
+    r->users[at][user.len] = 0;
+    r->peers[at] = peer;
     assert_int_equal(link_send(r->router, peer, m), 0);
 }
 
@@ -117,7 +118,7 @@ static void listen_at(struct rig *r, const char *endpoint, bool encrypted)
     struct err err = { 0 };
 
     assert_int_equal(link_listen(r->ctx, r->loop, endpoint, encrypted ? &curve : NULL,
-                                 100, WIRE_CLIENT_FRAME_MAX, &events, r, &r->router,
+                                 1000, WIRE_CLIENT_FRAME_MAX, &events, r, &r->router,
                                  &err),
                      0);
     snprintf(r->endpoint, sizeof(r->endpoint), "%s", link_endpoint(r->router));
@@ -229,13 +230,15 @@ static void of_several_server_keys_the_right_one_is_found(void **state)
 }
 
 /* A routing id is nobody's: who takes over another's is not taken for him. */
-static void *named_dealer(struct rig *r, void *zmq, const struct keypair *own)
+static void *named_dealer(struct rig *r, void *zmq, const struct keypair *own,
+                          struct span name)
 {
     void *s = zmq_socket(zmq, ZMQ_DEALER);
     int linger = 10000;
 
     zmq_setsockopt(s, ZMQ_LINGER, &linger, sizeof(linger));
-    zmq_setsockopt(s, ZMQ_ROUTING_ID, "same", 4);
+    if (name.len)
+        zmq_setsockopt(s, ZMQ_ROUTING_ID, name.data, name.len);
     zmq_setsockopt(s, ZMQ_CURVE_SERVERKEY, r->server->public_key, KEY_BYTES);
     zmq_setsockopt(s, ZMQ_CURVE_PUBLICKEY, own->public_key, KEY_BYTES);
     zmq_setsockopt(s, ZMQ_CURVE_SECRETKEY, own->secret, KEY_BYTES);
@@ -258,7 +261,7 @@ static void who_takes_anothers_routing_id_is_not_taken_for_him(void **state)
         zap_set(r->zap, keys[i]->public_key, BIT(ZAP_CLIENT));
         /* The library drops a second one of a name while the first is there: again. */
         while (r->messages == i) {
-            void *s = named_dealer(r, zmq, keys[i]);
+            void *s = named_dealer(r, zmq, keys[i], SPAN_LIT("same"));
             zmq_send(s, envelope.data, envelope.len, 0);
             for (int turns = 0; turns < 500 && r->messages == i; turns++)
                 turn(r);
@@ -272,6 +275,61 @@ static void who_takes_anothers_routing_id_is_not_taken_for_him(void **state)
     zmq_ctx_term(zmq);
     keypair_free(keys[0]);
     keypair_free(keys[1]);
+}
+
+/* A ROUTER's own names for its peers are a zero and a number that goes up; nobody can
+ * know where it begins, or one who takes the next for his name ends the process. */
+static void who_guesses_the_next_name_of_a_peer_does_no_harm(void **state)
+{
+    struct rig *r = *state;
+    enum { CLAIMS = 4 };
+    struct msg beat = { .type = MSG_BEAT };
+    void *zmq = zmq_ctx_new(), *sockets[CLAIMS + 1];
+    AUTO_BUF envelope = BUF_INIT;
+
+    wire_encode(&beat, &envelope);
+    srand(1);
+    uint32_t low = (uint32_t)rand(), high = (uint32_t)rand();
+    srand(1);
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    for (unsigned i = 0; i <= CLAIMS; i++) {
+        uint32_t number = htonl((low | high << 31) + i);
+        uint8_t name[5] = { 0 };
+        memcpy(name + 1, &number, sizeof(number));
+        sockets[i] =
+            named_dealer(r, zmq, r->own, i < CLAIMS ? span_of(name, 5) : SPAN_NONE);
+        zmq_send(sockets[i], envelope.data, envelope.len, 0);
+        while (r->messages == i)
+            turn(r);
+    }
+    for (unsigned i = 0; i <= CLAIMS; i++)
+        zmq_close(sockets[i]);
+    zmq_ctx_term(zmq);
+}
+
+static void a_key_that_comes_too_often_waits_and_gets_in(void **state)
+{
+    struct rig *r = *state;
+    enum { OVER = 20 };
+    struct msg beat = { .type = MSG_BEAT };
+    void *zmq = zmq_ctx_new(), *sockets[ZAP_BURST + OVER];
+    int64_t began_ns = clock_mono_ns();
+    AUTO_BUF envelope = BUF_INIT;
+
+    wire_encode(&beat, &envelope);
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    for (unsigned i = 0; i < ARRAY_LEN(sockets); i++) {
+        sockets[i] = named_dealer(r, zmq, r->own, SPAN_NONE);
+        zmq_send(sockets[i], envelope.data, envelope.len, 0);
+    }
+    while (r->messages < ARRAY_LEN(sockets))
+        turn(r);
+    assert_true(clock_mono_ns() - began_ns > (OVER - 2) * ZAP_EACH_NS);
+    for (unsigned i = 0; i < ARRAY_LEN(sockets); i++)
+        zmq_close(sockets[i]);
+    zmq_ctx_term(zmq);
 }
 
 /* ---- who does not ---- */
@@ -307,6 +365,29 @@ static void a_forgotten_key_is_unknown_and_a_known_one_gets_in_by_itself(void **
     zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
     r->refusals = 0;
     until_answered(r);
+}
+
+/* To be told that it has ended; not for ever. */
+static void a_key_that_has_ended_gets_in_a_few_times(void **state)
+{
+    struct rig *r = *state;
+    unsigned times = 0;
+
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    zap_ends(r->zap, r->own->public_key, clock_wall_ns() + 3600 * NS_PER_S);
+    come_with_server_key(r);
+    until_answered(r);
+    zap_ends(r->zap, r->own->public_key, clock_wall_ns());
+    while (!r->refusals) {
+        unsigned before = r->answers;
+        link_reset(r->dealer);
+        while (r->answers == before && !r->refusals)
+            turn(r);
+        times += r->answers > before;
+    }
+    assert_int_equal(r->why, LINK_KEY_UNKNOWN);
+    assert_int_equal(times, 20);
 }
 
 static void a_server_with_another_key_is_refused(void **state)
@@ -409,7 +490,10 @@ int main(void)
         TEST(frames_of_the_largest_size_come_through_both_ways),
         TEST(of_several_server_keys_the_right_one_is_found),
         TEST(who_takes_anothers_routing_id_is_not_taken_for_him),
+        TEST(who_guesses_the_next_name_of_a_peer_does_no_harm),
+        TEST(a_key_that_comes_too_often_waits_and_gets_in),
         TEST(an_unknown_key_is_refused),
+        TEST(a_key_that_has_ended_gets_in_a_few_times),
         TEST(a_key_of_the_other_domain_is_unknown),
         TEST(a_forgotten_key_is_unknown_and_a_known_one_gets_in_by_itself),
         TEST(a_server_with_another_key_is_refused),
