@@ -5,7 +5,7 @@
 # to read it is in README.md; what the environment may set is in lib.sh.
 set -euo pipefail
 cd "$(dirname "$0")"
-all=(tasks counts latency tree bigfile small fetch store start growth)
+all=(tasks counts latency links tree bigfile small fetch store start growth)
 [ $# -gt 0 ] || set -- "${all[@]}"
 for name; do
     case " ${all[*]} " in *" $name "*) ;; *) echo "run.sh: no such measurement: $name (${all[*]})" >&2; exit 2 ;; esac
