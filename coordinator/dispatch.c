@@ -118,7 +118,7 @@ static void take_hello(struct sched *s, struct peer *p, struct key *k,
     p->key = k;
     p->rights = k ? k->row.role : (h->role == ROLE_CLIENT ? ROLE_ADMIN : ROLE_WORKER);
     p->role = p->rights == ROLE_WORKER ? ROLE_WORKER : ROLE_CLIENT;
-    p->owner = owner_get(s, k ? key_owner(k) : span_str(p->name));
+    p->owner = k ? owner_get(s, key_owner(k)) : owner_local(s, p->name);
     owner_put(s, before);
     p->heard_ns = s->now;
 }

@@ -197,12 +197,14 @@ static bool is_plain(struct span text)
     return text.len <= NAME_BYTES_MAX;
 }
 
-/* One line, not empty, and nothing that a public key could be taken for. */
+/* One line, not empty, and nothing that a public key could be taken for, or somebody who
+ * has none. */
 static bool is_name(struct span name)
 {
     uint8_t key[KEY_BYTES];
 
-    return name.len && is_plain(name) && key_parse(name, key, NULL) < 0;
+    return name.len && is_plain(name) && !owner_is_local(name) &&
+           key_parse(name, key, NULL) < 0;
 }
 
 /* NULL, or why there can be no such key; *ret_code then is the Error's. */
@@ -215,9 +217,11 @@ static const char *bad_order(const struct sched *s, const struct msg_key *k,
     if (memcmp(k->public_key, none, sizeof(none)) == 0)
         return "no public key";
     if (k->verb == KEY_TRUST ? !is_name(k->name) : k->name.len && !is_name(k->name))
-        return "a key's name is one line of 1 to 128 bytes, and no key itself";
-    if (!is_plain(k->owner))
-        return "an owner's name is one line of 128 bytes at most";
+        return "a key's name is one line of 1 to 128 bytes, no key itself, and does not "
+               "begin with " OWNER_LOCAL;
+    if (!is_plain(k->owner) || owner_is_local(k->owner))
+        return "an owner's name is one line of 128 bytes at most, and does not begin "
+               "with " OWNER_LOCAL;
     if (k->not_after_wall_ns && k->not_after_wall_ns <= s->wall)
         return "it would have expired already";
     *ret_code = 1;

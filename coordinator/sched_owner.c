@@ -17,6 +17,21 @@ struct owner *owner_get(struct sched *s, struct span name)
     return o;
 }
 
+/* Who says his name himself is nobody who has a key. */
+struct owner *owner_local(struct sched *s, const char *name)
+{
+    AUTO_FREE char *text = xasprintf(OWNER_LOCAL "%s", name);
+
+    return owner_get(s, span_str(text));
+}
+
+bool owner_is_local(struct span name)
+{
+    struct span local = SPAN_LIT(OWNER_LOCAL);
+
+    return name.len >= local.len && span_eq(span_of(name.data, local.len), local);
+}
+
 void owner_put(struct sched *s, struct owner *o)
 {
     if (!o || --o->refs)

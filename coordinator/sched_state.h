@@ -102,6 +102,9 @@ struct chunk_info {
     struct chunk *open; /* NULL = on disk only */
 };
 
+/* What the owners' names of peers without a key begin with, and no key's. */
+#define OWNER_LOCAL "local:"
+
 /* Whose jobs are whose. */
 struct owner {
     char *name;
@@ -502,6 +505,8 @@ void credit_again(struct sched *s); /* to those who were told 0, when there is s
 
 /* sched_owner.c */
 struct owner *owner_get(struct sched *s, struct span name);
+struct owner *owner_local(struct sched *s, const char *name);
+bool owner_is_local(struct span name);
 void owner_put(struct sched *s, struct owner *o); /* takes NULL */
 /* The job, if the peer may see it: others' jobs do not exist for it. */
 bool owner_sees(const struct peer *p, const struct job *j);

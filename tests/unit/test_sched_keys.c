@@ -298,7 +298,8 @@ static void an_invitation_ends(void **state)
 /* Nobody names himself into another's jobs; an admin may say who somebody is. */
 static void who_is_invited_cannot_become_another(void **state)
 {
-    struct msg as_alice = enrol_of(NEW_KEY, "alice"), as_here = enrol_of(NEW_KEY, "x");
+    struct msg as_alice = enrol_of(NEW_KEY, "alice"),
+               as_here = enrol_of(NEW_KEY, "local:x");
     struct msg as_known = enrol_of(ALICE, "alice"), named = enrol_of(NEW_KEY, "");
     struct rig r;
 
@@ -309,7 +310,7 @@ static void who_is_invited_cannot_become_another(void **state)
     expect_error(say_as(&r, TOKEN, &as_alice), TOKEN, 5, MSG_ENROL,
                  "somebody else has this name");
     expect_error(say_as(&r, TOKEN, &as_here), TOKEN, 5, MSG_ENROL,
-                 "somebody else has this name");
+                 "a key has a name, one line of 1 to 128 bytes");
     expect_error(say_as(&r, TOKEN, &as_known), TOKEN, 5, MSG_ENROL,
                  "this key has another role");
     expect_error(say_as(&r, TOKEN, &named), TOKEN, 5, MSG_ENROL, NULL);

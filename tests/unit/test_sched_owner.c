@@ -111,6 +111,33 @@ static void an_owner_lasts(void **state)
     sched_free(r.sched);
 }
 
+/* A peer without a key says its name itself: no key's owner is called so, and none can be
+ * made that would be. */
+static void nobody_has_a_local_name_by_a_key(void **state)
+{
+    struct msg query = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("jobs"), 0 } };
+    struct msg cancel = { .type = MSG_CANCEL, .cancel = { 1, 1 } };
+    struct rig r;
+
+    (void)state;
+    init(&r, none); /* job 1 is of x, on this host */
+    come(&r, 30, "x", ROLE_CLIENT);
+    expect_error(say_as(&r, 30, &cancel), 30, 9, MSG_CANCEL, "no such job");
+    struct fx_group *g = say_as(&r, 30, &query);
+    assert_int_equal(sent_to(g, 30, MSG_ANSWER)->answer.n, 0);
+    fx_group_free(g);
+    for (int owner = 0; owner < 2; owner++) {
+        struct msg m = { .type = MSG_KEY };
+        m.key = (struct msg_key){ .id = 1, .public_key = { 40 }, .role = ROLE_CLIENT };
+        m.key.name = owner ? SPAN_LIT("x") : SPAN_LIT("local:x");
+        m.key.owner = owner ? SPAN_LIT("local:x") : SPAN_NONE;
+        g = say(&r, CLIENT, &m);
+        assert_null(find(g, FX_KEY, 0));
+        expect_error(g, CLIENT, 2, MSG_KEY, NULL);
+    }
+    sched_free(r.sched);
+}
+
 /* Another connection of a submitter's process takes its place, and a process is known by
  * its nonce; but nobody takes another's place by saying it. */
 static void a_nonce_makes_nobody_an_heir(void **state)
@@ -303,6 +330,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_is_its_keys_owners),
         cmocka_unit_test(an_owner_lasts),
+        cmocka_unit_test(nobody_has_a_local_name_by_a_key),
         cmocka_unit_test(a_nonce_makes_nobody_an_heir),
         cmocka_unit_test(jobs_have_a_number),
         cmocka_unit_test(priorities_have_a_ceiling),
