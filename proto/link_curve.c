@@ -2,12 +2,13 @@
  *
  * The library says too little: a server that cannot open our Hello, since it has another
  * key, hangs up, as does one that is being stopped, or a proxy with nobody behind it. So
- * after two hang-ups a second socket asks, without a key and without a word of ours, what
- * is there: only if something encrypted is, the key is the wrong one.
+ * after two hang-ups it is asked what is there (link_ask.c); a key is the wrong one when
+ * the server hangs up on it again after that. The next key has two tries.
  *
- *     SHAKING --hang-up, again--> ASKING --encrypted: next key--> SHAKING
- *        ^                          | `--no key left------------> refused
- *        '------nobody, not now-----'  `-plain------------------> refused
+ *     SHAKING --two hang-ups--> ASKING --encrypted--> SHAKING --hang-up--> next key
+ *      ^  ^                        `---plain--------> SHAKING --hang-up--> refused
+ *      |  '-nobody, or got in-------'                    no key left ----> refused
+ *      '------------------------- got in, from anywhere
  */
 #include "proto/link_state.h"
 
@@ -74,43 +75,6 @@ void link_set_servers(struct link *l, const uint8_t (*servers)[KEY_BYTES], size_
     k->at = k->tried = 0;
 }
 
-/* ---- what is there ---- */
-
-static void on_answer(void *arg, unsigned event, int value)
-{
-    struct link *l = arg;
-
-    l->shake.plain = event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED;
-    l->shake.encrypted = event == ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL &&
-                         value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH;
-    loop_timer_arm(l->shake.timer, 0); /* the socket is in use here */
-}
-
-static void ask(struct link *l)
-{
-    struct link_shake *s = &l->shake;
-
-    s->plain = s->encrypted = false;
-    s->asking = link_socket_new(l->ctx->zmq, false, l->frame_max);
-    s->answers = link_monitor_new(l->loop, l->ctx->zmq, s->asking,
-                                  ZMQ_EVENT_HANDSHAKE_SUCCEEDED |
-                                      ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL |
-                                      ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL,
-                                  on_answer, l);
-    zmq_connect(s->asking, l->endpoint);
-    loop_timer_arm(s->timer, ASK_NS);
-}
-
-static void asked(struct link *l)
-{
-    struct link_shake *s = &l->shake;
-
-    link_monitor_free(s->answers);
-    link_socket_close_now(s->asking);
-    s->asking = NULL;
-    s->answers = NULL;
-}
-
 /* ---- what comes of it ---- */
 
 static void refused(struct link *l, enum link_refusal why)
@@ -122,52 +86,86 @@ static void refused(struct link *l, enum link_refusal why)
         l->ev->refused(l->arg, why);
 }
 
-/* The server is encrypted, and has not the key it was tried with. */
-static void next_key(struct link *l)
+/* The other side is there, and hung up on us all the same. */
+static void not_for_us(struct link *l)
 {
     struct link_keys *k = l->keys;
 
-    k->at = (k->at + 1) % k->n_servers;
-    if (++k->tried >= k->n_servers)
-        refused(l, LINK_SERVER_UNKNOWN);
+    if (l->shake.there == LINK_PLAIN) {
+        refused(l, LINK_IS_PLAIN);
+    } else if (!k) {
+        refused(l, LINK_IS_ENCRYPTED);
+    } else {
+        k->at = (k->at + 1) % k->n_servers;
+        if (++k->tried >= k->n_servers)
+            refused(l, LINK_SERVER_UNKNOWN);
+        loop_timer_arm(l->shake.timer, 0);
+    }
+    l->shake.hang_ups = 0;
+}
+
+static void on_answer(void *arg, enum link_there there)
+{
+    struct link *l = arg;
+    struct link_shake *s = &l->shake;
+    /* A plain link that finds a plain one has only to try again. */
+    bool news = there != LINK_NOBODY && !(there == LINK_PLAIN && !l->keys);
+
+    s->there = news ? there : LINK_NOBODY;
+    s->hang_ups =
+        news ? HANG_UPS - 1 : 0; /* once more, now that he is known to be there */
+    s->later_ns = loop_now_ns(l->loop) + LATER_NS;
+    loop_timer_arm(s->timer, 0); /* the question is in use here */
+}
+
+static void hung_up(struct link *l)
+{
+    struct link_shake *s = &l->shake;
+    int64_t now = loop_now_ns(l->loop);
+
+    if (now - s->since_ns > HANG_UP_NS || ++s->hang_ups < HANG_UPS || s->asking)
+        return;
+    if (s->there != LINK_NOBODY) {
+        not_for_us(l);
+    } else if (now >= s->later_ns) {
+        s->asking = link_ask_new(l->loop, l->endpoint, on_answer, l);
+        s->later_ns = now + LATER_NS;
+        if (s->asking)
+            loop_timer_arm(s->timer, ASK_NS);
+    }
+}
+
+static void asked(struct link *l)
+{
+    link_ask_free(l->shake.asking);
+    l->shake.asking = NULL;
 }
 
 static void on_timer(void *arg)
 {
     struct link *l = arg;
-    struct link_shake *s = &l->shake;
-    bool encrypted = s->encrypted, plain = s->plain;
 
-    if (!s->asking) { /* a socket gives up where the protocol was broken */
-        link_renew(l);
-        return;
-    }
+    bool answered = l->shake.asking != NULL;
+
     asked(l);
-    s->later_ns = loop_now_ns(l->loop) + LATER_NS;
-    if (plain)
-        refused(l, LINK_IS_PLAIN);
-    if (encrypted) {
-        next_key(l);
-        link_renew(l);
-    }
+    if (answered && !l->shake.broken)
+        return;
+    l->shake.broken = false;
+    link_renew(l);
 }
 
-static void hung_up(struct link *l)
+static void got_in(struct link *l)
 {
-    int64_t now = loop_now_ns(l->loop);
+    struct link_shake *s = &l->shake;
 
-    if (!l->keys || now - l->shake.since_ns > HANG_UP_NS)
-        return;
-    if (++l->shake.hang_ups < HANG_UPS || l->shake.asking || now < l->shake.later_ns)
-        return;
-    l->shake.hang_ups = 0;
-    ask(l);
-}
-
-static void mismatch(struct link *l)
-{
-    if (++l->shake.mismatches >= HANG_UPS)
-        refused(l, l->keys ? LINK_IS_PLAIN : LINK_IS_ENCRYPTED);
+    asked(l); /* whatever the answer would be */
+    loop_timer_stop(s->timer);
+    s->hang_ups = s->mismatches = 0;
+    s->broken = false;
+    s->there = LINK_NOBODY;
+    s->told = false;
+    if (l->keys)
+        l->keys->tried = 0;
 }
 
 void link_shook(struct link *l, unsigned event, int value)
@@ -179,10 +177,7 @@ void link_shook(struct link *l, unsigned event, int value)
         s->since_ns = loop_now_ns(l->loop);
         return;
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
-        s->hang_ups = s->mismatches = 0;
-        s->told = false;
-        if (l->keys)
-            l->keys->tried = 0;
+        got_in(l);
         return;
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
         hung_up(l); /* the library connects anew */
@@ -191,10 +186,12 @@ void link_shook(struct link *l, unsigned event, int value)
         refused(l, LINK_KEY_UNKNOWN);
         break;
     case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-        if (value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
-            mismatch(l);
+        if (value == ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH &&
+            ++s->mismatches >= HANG_UPS)
+            refused(l, l->keys ? LINK_IS_PLAIN : LINK_IS_ENCRYPTED);
         break;
     }
+    s->broken = true; /* the library tries no more */
     if (!s->asking)
         loop_timer_arm(s->timer, AGAIN_NS);
 }
@@ -206,7 +203,6 @@ void link_shake_init(struct link *l)
 
 void link_shake_fini(struct link *l)
 {
-    if (l->shake.asking)
-        asked(l);
+    asked(l);
     loop_timer_free(l->shake.timer);
 }

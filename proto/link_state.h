@@ -28,15 +28,24 @@ struct link_keys {
     size_t n_servers, at, tried; /* at: the one in use */
 };
 
+/* What is at a tcp endpoint (link_ask.c). */
+enum link_there { LINK_NOBODY, LINK_PLAIN, LINK_ENCRYPTED };
+struct link_ask;
+typedef void link_ask_fn(void *arg, enum link_there there);
+/* Calls fn once, from the loop, which must not free it then. NULL: it cannot be asked. */
+struct link_ask *link_ask_new(struct loop *loop, const char *endpoint, link_ask_fn *fn,
+                              void *arg);
+void link_ask_free(struct link_ask *a); /* takes NULL */
+
 /* A DEALER's handshakes (link_curve.c). */
 struct link_shake {
-    unsigned hang_ups, mismatches; /* in a row */
+    unsigned hang_ups, mismatches; /* in a row; hang_ups: on the key in use */
     int64_t since_ns, later_ns;    /* of the connection; no question before */
     bool told;                     /* that it is refused */
-    bool plain, encrypted;         /* what the answer was */
-    void *asking;                  /* a socket, or NULL */
-    struct link_monitor *answers;
-    struct loop_timer *timer; /* to look at the answer, or for another socket */
+    bool broken;                   /* the socket is to be made anew */
+    enum link_there there;         /* as it was answered */
+    struct link_ask *asking;
+    struct loop_timer *timer; /* for another socket, or the end of the question */
 };
 
 struct link_peer {

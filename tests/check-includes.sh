@@ -42,7 +42,7 @@ within() {
 only base/loop.c 'ev\.h'
 only base/crypto.c 'sodium'
 only base/checksum.c 'xxhash\.h'
-only 'proto/\(zap\|link\(_curve\|_socket\|_queue\|_door\|_state\)\?\)\.[ch]' 'zmq'
+only 'proto/\(zap\|link\(_curve\|_ask\|_socket\|_queue\|_door\|_state\)\?\)\.[ch]' 'zmq'
 only proto/pack.c 'msgpack'
 only proto/wire_pb.h '(protobuf-c/|tidemill\.pb-c)'
 only coordinator/store_sql.h 'sqlite3'

@@ -402,6 +402,17 @@ static void a_server_with_another_key_is_refused(void **state)
     assert_refused(r, LINK_SERVER_UNKNOWN);
 }
 
+static void of_many_wrong_keys_it_is_told_soon_too(void **state)
+{
+    struct rig *r = *state;
+    uint8_t servers[PINS_MAX][KEY_BYTES];
+
+    crypto_random(servers, sizeof(servers));
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    come(r, (const uint8_t(*)[KEY_BYTES])servers, PINS_MAX);
+    assert_refused(r, LINK_SERVER_UNKNOWN);
+}
+
 static void a_plain_server_is_refused(void **state)
 {
     struct rig *r = *state;
@@ -461,6 +472,69 @@ static void who_hangs_up_on_everybody_is_not_taken_for_a_stranger(void **state)
     until_answered(r);
 }
 
+struct proxied {
+    int in, out;
+};
+
+static int connect_to(const char *endpoint)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET,
+                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    at.sin_port = htons((uint16_t)atoi(strrchr(endpoint, ':') + 1));
+    assert_int_equal(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    return fd;
+}
+
+static void pass_on(int from, int to)
+{
+    char bytes[4096];
+    ssize_t n = recv(from, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+    if (n > 0)
+        assert_int_equal(send(to, bytes, (size_t)n, MSG_NOSIGNAL), n);
+}
+
+/* Hangs up so often, then lets everybody through: its server is back. */
+static void who_comes_back_behind_a_proxy_is_not_taken_for_a_stranger(void **state)
+{
+    struct rig *r = *state;
+    struct proxied through[16];
+    char server[128];
+
+    listen_at(r, "tcp://127.0.0.1:0", true);
+    snprintf(server, sizeof(server), "%s", r->endpoint);
+    zap_set(r->zap, r->own->public_key, BIT(ZAP_CLIENT));
+    for (int times = 1; times <= 4; times++) {
+        int fd = hang_up_listener(r), left = times;
+        size_t n = 0;
+        come_with_server_key(r);
+        for (unsigned before = r->answers; r->answers == before;) {
+            int in = accept(fd, NULL, NULL);
+            if (in >= 0 && left-- > 0)
+                close(in);
+            else if (in >= 0) {
+                assert_true(n < ARRAY_LEN(through));
+                through[n++] = (struct proxied){ in, connect_to(server) };
+            }
+            for (size_t i = 0; i < n; i++) {
+                pass_on(through[i].in, through[i].out);
+                pass_on(through[i].out, through[i].in);
+            }
+            turn(r);
+            assert_int_equal(r->refusals, 0);
+        }
+        link_free(r->dealer);
+        r->dealer = NULL;
+        for (size_t i = 0; i < n; i++) {
+            close(through[i].in);
+            close(through[i].out);
+        }
+        close(fd);
+    }
+}
+
 /* ---- the proof at start ---- */
 
 static void a_socket_that_keeps_strangers_out_is_proved(void **state)
@@ -497,9 +571,11 @@ int main(void)
         TEST(a_key_of_the_other_domain_is_unknown),
         TEST(a_forgotten_key_is_unknown_and_a_known_one_gets_in_by_itself),
         TEST(a_server_with_another_key_is_refused),
+        TEST(of_many_wrong_keys_it_is_told_soon_too),
         TEST(a_plain_server_is_refused),
         TEST(a_plain_dealer_is_told_that_it_should_encrypt),
         TEST(who_hangs_up_on_everybody_is_not_taken_for_a_stranger),
+        TEST(who_comes_back_behind_a_proxy_is_not_taken_for_a_stranger),
         TEST(a_socket_that_keeps_strangers_out_is_proved),
         TEST(a_socket_that_nobody_watches_is_noticed),
     };
