@@ -141,7 +141,7 @@ static bool has_room(const struct sched *s, const struct stream *st, uint32_t of
 {
     size_t bytes = s->open_bytes + s->reading * (size_t)WIRE_CHUNK_BYTES_MAX;
 
-    if (!stream_is_here(st))
+    if (!st->runs)
         return false;
     if (bytes <= s->config.open_bytes)
         return true;
@@ -181,15 +181,23 @@ static bool is_untouched(const struct chunk *c)
     return true;
 }
 
+static void put_away(struct sched *s, struct chunk *c)
+{
+    struct stream *st = c->stream;
+    uint32_t seq = c->seq;
+
+    if (!is_untouched(c))
+        return;
+    chunk_free(s, c);
+    st->next_open = MIN(st->next_open, seq);
+}
+
 void job_put_chunks_away(struct sched *s, struct job *j, const struct stream *st)
 {
     for (uint32_t seq = 0; seq < j->row.chunks; seq++) {
         struct chunk *c = j->chunks[seq].open;
-        if (!c || (st && c->stream != st) || !is_untouched(c))
-            continue;
-        struct stream *of = c->stream;
-        chunk_free(s, c);
-        of->next_open = MIN(of->next_open, seq);
+        if (c && (!st || c->stream == st))
+            put_away(s, c);
     }
 }
 
@@ -241,7 +249,10 @@ void sched_chunk_read(struct sched *s, struct fx_read_chunk *r)
     files_chunk_read(s, c);
     c->leases--;
     chunk_list(s, c);
-    chunk_release(s, c);
+    if (c->stream->runs || c->recorded == c->n)
+        chunk_release(s, c);
+    else
+        put_away(s, c); /* its node was drained meanwhile */
     job_settle(s, j);
 }
 

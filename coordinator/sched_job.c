@@ -32,7 +32,7 @@ static struct job *job_new(struct sched *s, const struct job_row *row, struct er
                j->spec.sink != SINK_FILE;
     j->placeable = true;
     j->client_gone_ns = s->now;
-    streams_init(j);
+    streams_init(s, j);
     LIST_INIT(&j->followers);
     j->owner = owner_get(s, j->row.owner);
     j->owner->jobs++;

@@ -79,7 +79,6 @@ void node_lost(struct sched *s, struct sched_node *n)
     leases_end(s, n);
     store(s, n, true);
     n->peer = 0;
-    streams_node_gone(s, n->place);
     node_free(s, n);
     place_jobs(s);
 }
@@ -196,6 +195,7 @@ void sched_drain_node(struct sched *s, struct peer *p, const struct msg *m)
         return;
     }
     n->draining = !m->drain.undo;
+    place_jobs(s);
     /* The node keeps it: it says so after a restart of this coordinator. */
     sched_send(s, n->peer, MSG_DRAIN)->send.msg.drain.undo = m->drain.undo;
     sched_answer(s, p->id, m->drain.id);

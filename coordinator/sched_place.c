@@ -144,6 +144,7 @@ void place_jobs(struct sched *s)
             j->stuck_ns = s->now + s->config.silence_ns;
         j->placeable = can;
         j->refused &= !can;
+        streams_place(s, j);
     }
 }
 

@@ -61,6 +61,7 @@ struct stream {
     struct place *place; /* NULL = for any */
     uint32_t next_open;  /* its chunks from here on are not in memory */
     uint32_t n_open, n_reading;
+    bool runs;     /* stream_can_run, as the nodes are */
     uint64_t left; /* tasks without a record, when last asked (sched_explain.c) */
     TAILQ_HEAD(chunk_queue, chunk) ready; /* committed, with waiting tasks */
     UT_hash_handle hh;
@@ -369,7 +370,7 @@ void job_put_chunks_away(struct sched *s, struct job *j, const struct stream *st
 /* sched_stream.c */
 struct place *place_get(struct sched *s, struct span name); /* counted */
 void place_put(struct sched *s, struct place *p);           /* takes NULL */
-void streams_init(struct job *j);
+void streams_init(struct sched *s, struct job *j);
 void streams_free(struct sched *s, struct job *j);
 struct stream *stream_of(struct sched *s, struct job *j, struct span node); /* made */
 bool stream_is_new(struct sched *s, struct job *j, struct span node);
@@ -378,7 +379,9 @@ bool stream_is_here(const struct stream *st); /* its node, if it has one, is con
 bool stream_fits(const struct stream *st, const struct sched_node *n);
 struct chunk *stream_chunk_for(struct job *j, const struct sched_node *n); /* or NULL */
 bool stream_all_open(struct stream *st); /* nothing of it is on disk only */
-void streams_node_gone(struct sched *s, struct place *at);
+/* A node takes leases of it, or no node does of anything. */
+bool stream_can_run(const struct sched *s, const struct stream *st);
+void streams_place(struct sched *s, struct job *j); /* nodes came, went or were drained */
 void job_read_chunk(struct sched *s, struct job *j, uint32_t seq); /* unless it is read */
 void job_cancel(struct sched *s, struct job *j, enum job_state as);
 void job_cancel_more(struct sched *s, struct job *j);
@@ -448,7 +451,7 @@ bool node_fits(const struct sched_node *n, const struct job *j);
  * one has all. */
 bool job_lacks(struct sched *s, const struct job *j, struct err *ret);
 bool job_placeable(struct sched *s, const struct job *j);
-void place_jobs(struct sched *s);      /* nodes came or went */
+void place_jobs(struct sched *s);      /* nodes came, went or were drained */
 void place_node_came(struct sched *s); /* one that was not known */
 /* Of a new job: no node can ever run it, as far as can be known. */
 bool job_is_hopeless(struct sched *s, struct job *j);

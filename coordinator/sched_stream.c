@@ -1,7 +1,7 @@
 /* Chunks that are for one node, beside those that are for any. A job's chunks for the
  * same node are a stream: read back and leased on its own, so that a node that is away
- * keeps its tasks waiting and nobody else's. Streams of nodes that are not here stay on
- * disk. */
+ * keeps its tasks waiting and nobody else's. What nobody can run now, its node away or
+ * drained, stays on disk: the memory is for what others can. */
 #include "coordinator/sched_state.h"
 
 /* ---- names of nodes ---- */
@@ -31,10 +31,11 @@ void place_put(struct sched *s, struct place *p)
 
 /* ---- streams ---- */
 
-void streams_init(struct job *j)
+void streams_init(struct sched *s, struct job *j)
 {
     j->any.job = j;
     TAILQ_INIT(&j->any.ready);
+    j->any.runs = stream_can_run(s, &j->any);
 }
 
 void streams_free(struct sched *s, struct job *j)
@@ -73,6 +74,7 @@ struct stream *stream_of(struct sched *s, struct job *j, struct span node)
     st->job = j;
     st->place = at;
     TAILQ_INIT(&st->ready);
+    st->runs = stream_can_run(s, st);
     HASH_ADD_PTR(j->streams, place, st);
     return st;
 }
@@ -121,13 +123,34 @@ bool stream_all_open(struct stream *st)
 
 /* ---- nodes come and go ---- */
 
-void streams_node_gone(struct sched *s, struct place *at)
+static bool takes_leases(const struct sched_node *n)
 {
-    struct job *j;
+    return n->peer && !n->draining;
+}
 
-    TAILQ_FOREACH (j, &s->live, live_node) {
-        struct stream *st = j->streams ? find(j, at) : NULL;
-        if (st)
+/* Where no node takes any, none is kept from the memory. */
+bool stream_can_run(const struct sched *s, const struct stream *st)
+{
+    const struct sched_node *n;
+    bool any = false;
+
+    if (!stream_is_here(st))
+        return false;
+    if (st->place && takes_leases(st->place->node))
+        return node_fits(st->place->node, st->job);
+    TAILQ_FOREACH (n, &s->nodes, node) {
+        if (takes_leases(n) && !st->place && node_fits(n, st->job))
+            return true;
+        any |= takes_leases(n);
+    }
+    return !any;
+}
+
+void streams_place(struct sched *s, struct job *j)
+{
+    for (struct stream *st = &j->any; st; st = stream_next(j, st)) {
+        st->runs = stream_can_run(s, st);
+        if (!st->runs && st->n_open)
             job_put_chunks_away(s, j, st);
     }
 }

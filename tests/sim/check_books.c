@@ -109,12 +109,24 @@ static void check_owner(struct world *w, const struct sched *s, const struct own
                (unsigned long long)o->bytes, (unsigned long long)bytes, o->jobs, jobs);
 }
 
+/* Who may have chunks in memory is known of each stream. */
+static void check_streams(struct world *w, const struct sched *s, struct job *j)
+{
+    for (const struct stream *st = &j->any; st; st = stream_next(j, st))
+        if (st->runs != stream_can_run(s, st))
+            broken(w, "books: job %llu: chunks for %s run: %d",
+                   (unsigned long long)j->row.id, st->place ? st->place->name : "any",
+                   st->runs);
+}
+
 void check_books(struct world *w, const struct sched *s)
 {
     size_t bytes = 0;
     const struct sched_node *n;
-    const struct job *j;
+    struct job *j;
 
+    TAILQ_FOREACH (j, &s->live, live_node)
+        check_streams(w, s, j);
     TAILQ_FOREACH (j, &s->all, node) {
         check_job(w, s, j);
         for (uint32_t i = 0; i < j->row.chunks; i++)

@@ -58,11 +58,37 @@ static inline struct fx_group *say(struct rig *r, peer_id peer, const struct msg
     return g;
 }
 
+/* The store's answer to the reads of a group: chunks of one input, as say_chunk says
+ * them, without a record. How many there are. */
+static inline unsigned answer_reads(struct fx_group *g)
+{
+    static const uint32_t len = INPUT_BYTES;
+    struct fx *fx;
+    unsigned n = 0;
+
+    STAILQ_FOREACH (fx, &g->list, node) {
+        struct fx_read_chunk *read = &fx->read_chunk;
+        if (fx->type != FX_READ_CHUNK)
+            continue;
+        n++;
+        if (read->ret_recorded)
+            continue;
+        read->ret = (struct chunk_row){
+            .job = read->job, .seq = read->seq, .first = read->first, .n = 1
+        };
+        read->ret.lens = blob_new(span_of(&len, sizeof(len)));
+        read->ret.body = blob_new(SPAN_LIT("abcd"));
+        read->ret_recorded = blob_new(SPAN_LIT("\0"));
+    }
+    return n;
+}
+
 /* The commit of g, which is freed: what follows from it. */
 static inline struct fx_group *commit(struct rig *r, struct fx_group *g)
 {
     struct fx_group *after = begin(r);
 
+    answer_reads(g);
     sched_committed(r->sched, g);
     sched_turn_end(r->sched);
     fx_group_free(g);

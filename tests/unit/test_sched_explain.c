@@ -48,7 +48,7 @@ static void rig_one(struct rig *r)
 static void drain_x(struct rig *r, bool undo)
 {
     struct msg m = { .type = MSG_DRAIN, .drain = { SPAN_LIT("x"), undo, 0 } };
-    fx_group_free(say(r, CLIENT, &m));
+    say_and_commit(r, CLIENT, &m);
 }
 
 static void where_its_inputs_are(void **state)
@@ -82,7 +82,6 @@ static void that_no_node_takes_it(void **state)
     say_and_commit(&r, WORKER, &bare);
     assert_true(says(&r, "draining", NULL));
     drain_x(&r, true);
-    fx_group_free(turn(&r));
     assert_true(says(&r, "running", "1 task runs on 1 node"));
     assert_false(says(&r, "draining", NULL));
     sched_free(r.sched);
