@@ -344,12 +344,20 @@ static bool is_fit(const struct tm_rows *rows, enum select_which which)
     return which == SELECT_ANY || ended == (which == SELECT_ENDED);
 }
 
+/* A part of another job, which nobody asked for. */
+static bool is_walk(const struct tm_rows *rows)
+{
+    struct tm_bytes command = tm_rows_text(rows, "command");
+
+    return span_eq(span_of(command.data, command.len), SPAN_LIT("walk"));
+}
+
 int cli_select(struct tm *tm, const char *selector, enum select_which which,
                uint64_t **ret, size_t *ret_n, struct tm_error *err)
 {
     uint64_t lo, hi, *ids;
     struct tm_rows *rows;
-    bool set;
+    bool set, last = strcmp(selector, "last") == 0;
     size_t n = 0;
 
     if (parse_selector(selector, &lo, &hi, &set, err) < 0 ||
@@ -358,6 +366,8 @@ int cli_select(struct tm *tm, const char *selector, enum select_which which,
     ids = xcalloc(tm_rows_count(rows) + 1, sizeof(*ids));
     while (tm_rows_next(rows)) {
         uint64_t id = tm_rows_uint(rows, "id");
+        if (last && is_walk(rows))
+            continue;
         if (id >= lo && id <= hi && (!set || is_fit(rows, which)))
             ids[n++] = id;
     }
@@ -373,7 +383,7 @@ int cli_select(struct tm *tm, const char *selector, enum select_which which,
         err->code = EXIT_NOTHING;
         return -1;
     }
-    if (strcmp(selector, "last") == 0) {
+    if (last) {
         ids[0] = ids[n - 1];
         n = 1;
     }

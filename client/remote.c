@@ -12,33 +12,61 @@ struct remote {
     uint64_t skipped;
 };
 
+/* Without all that its walk finds, the job is none. */
+static int cancelled(struct remote *r)
+{
+    struct run *run = r->feed->run;
+
+    run->stop = EXIT_CANCELLED;
+    run_withdraw(run);
+    cli_note("j%llu: cancelled, as its walk was",
+             (unsigned long long)tm_job_id(run->job));
+    return -1;
+}
+
 static int over(struct remote *r, const struct tm_error *err)
 {
     struct run *run = r->feed->run;
 
-    if (!run->stop)
-        run->stop = cli_tm_error(err);
+    if (err->code == EXIT_CANCELLED)
+        return cancelled(r);
+    run->stop = cli_tm_error(err);
+    run_withdraw(run);
     return -1;
+}
+
+/* Submitted, followed: 0, TM_AGAIN, -1. */
+static int begin(struct remote *r, const struct tm_job_spec *spec, struct tm_error *err)
+{
+    int rc = tm_submit(r->feed->run->open.tm, spec, &r->walk, err);
+
+    return rc ? rc : tm_follow(r->walk, 0, TM_INPUTS, err);
 }
 
 struct remote *remote_new(struct feed *feed)
 {
     struct run *run = feed->run;
     const struct common *c = cli_common_now();
+    AUTO_FREE char *name =
+        xasprintf("walk of j%llu", (unsigned long long)tm_job_id(run->job));
     struct tm_job_spec spec = { .command = "walk",
                                 .source = TM_SOURCE_DIR,
                                 .on = run->found.on,
-                                .name = c->name,
+                                .name = name,
                                 .priority = (int32_t)c->priority,
                                 .retries = c->retries ? (int32_t)c->retries : -1 };
     struct remote *r = xcalloc(1, sizeof(*r));
     struct tm_error err = { 0 };
+    int rc;
 
     r->feed = feed;
-    if (tm_submit(run->open.tm, &spec, &r->walk, &err) == 0 &&
-        tm_follow(r->walk, 0, TM_INPUTS, &err) == 0)
+    while ((rc = begin(r, &spec, &err)) == TM_AGAIN) /* a signal came */
+        if (run_pause(run, 0) < 0)
+            break;
+    if (rc == 0)
         return r;
-    over(r, &err);
+    if (rc < 0)
+        over(r, &err);
     remote_free(r);
     return NULL;
 }
@@ -157,6 +185,8 @@ static int on_result(struct remote *r, const struct tm_result *dir)
     AUTO_FREE char *why = span_dup(span_of(dir->error.data, dir->error.len));
     int rc = 0;
 
+    if (dir->status == TM_TASK_CANCELLED)
+        return cancelled(r);
     run->only = node; /* with each: what is there is hashed there */
     if (dir->status != TM_OK) {
         run_refuse(run, shown, *why ? why : tm_status_name(dir->status));
@@ -187,7 +217,7 @@ int remote_finish(struct remote *r)
             continue;
         }
         if (rc <= 0)
-            return rc < 0 ? over(r, &err) : run_over(run, "the walk was cancelled");
+            return rc < 0 ? over(r, &err) : cancelled(r);
         r->answered++;
         rc = on_result(r, &dir);
     }
@@ -202,21 +232,22 @@ int remote_finish(struct remote *r)
 void remote_free(struct remote *r)
 {
     struct tm_error err = { 0 };
-    int rc;
+    struct run *run;
 
     if (!r)
         return;
+    run = r->feed->run;
     if (r->walk && r->answered == r->asked) {
         if (tm_seal(r->walk, &err) == 0)
             while (tm_sync(r->walk, TM_FOREVER, &err) == TM_AGAIN && !run_interrupted())
                 ;
     } else if (r->walk) {
-        while ((rc = tm_cancel(r->feed->run->open.tm, tm_job_id(r->walk), &err)) ==
-               TM_AGAIN)
-            ;
+        run_order(run, tm_cancel, tm_job_id(r->walk), &err);
+        if (run->stop == TM_UNPLACEABLE) /* said of the job itself, some of it done */
+            run_withdraw(run);
     }
     if (r->walk)
-        tm_remove(r->feed->run->open.tm, tm_job_id(r->walk), &err);
+        run_order(run, tm_remove, tm_job_id(r->walk), &err);
     tm_job_free(r->walk);
     free(r);
 }

@@ -18,7 +18,7 @@ enum {
     AWAIT_MS = 200, /* a signal just before poll is noticed then */
 };
 #define SECOND_NS (2 * NS_PER_S)  /* how long a second Ctrl-C is waited for */
-#define SEAL_NS   (10 * NS_PER_S) /* how long its seal, on leaving */
+#define LEAVE_NS  (10 * NS_PER_S) /* how long all that is said on leaving */
 
 /* ---- Ctrl-C ---- */
 
@@ -47,6 +47,36 @@ bool run_interrupted(void)
     return interrupts > 0;
 }
 
+static int64_t leave_left_ns(struct run *run)
+{
+    if (!run->leave_by_ns)
+        run->leave_by_ns = clock_mono_ns() + LEAVE_NS;
+    return run->leave_by_ns - clock_mono_ns();
+}
+
+int run_order(struct run *run, int (*order)(struct tm *, uint64_t, struct tm_error *),
+              uint64_t job, struct tm_error *err)
+{
+    int rc;
+
+    do {
+        bool leaving = interrupts || run->stop;
+        int64_t left_ns = leaving ? leave_left_ns(run) : TM_FOREVER;
+        if (left_ns <= 0)
+            return TM_AGAIN;
+        tm_patience(run->open.tm, left_ns);
+        rc = order(run->open.tm, job, err);
+    } while (rc == TM_AGAIN);
+    return rc;
+}
+
+void run_withdraw(struct run *run)
+{
+    struct tm_error err;
+
+    run_order(run, tm_cancel, tm_job_id(run->job), &err);
+}
+
 /* A second Ctrl-C soon after the first cancels. */
 static void offer_cancel(struct run *run)
 {
@@ -59,8 +89,12 @@ static void offer_cancel(struct run *run)
         nanosleep(&pause, NULL); /* a signal ends it early */
     if (interrupts < 2)
         return;
-    while ((rc = tm_cancel(run->open.tm, tm_job_id(run->job), &err)) == TM_AGAIN)
-        ;
+    rc = run_order(run, tm_cancel, tm_job_id(run->job), &err);
+    if (rc == TM_AGAIN) {
+        fprintf(stderr, "tidemill: j%llu could not be told to stop: nobody answers\n",
+                (unsigned long long)tm_job_id(run->job));
+        return;
+    }
     run->stop = rc < 0 ? cli_tm_error(&err) : EXIT_CANCELLED;
     if (rc == 0)
         fprintf(stderr, "tidemill: j%llu: cancelled\n",
@@ -71,10 +105,10 @@ static void offer_cancel(struct run *run)
 static void seal_behind(struct run *run)
 {
     struct tm_error err = { 0 };
-    int64_t left_ns, until_ns = clock_mono_ns() + SEAL_NS;
+    int64_t left_ns;
     int rc = tm_seal(run->job, &err) < 0 ? -1 : TM_AGAIN;
 
-    while (rc == TM_AGAIN && (left_ns = until_ns - clock_mono_ns()) > 0 && interrupts < 2)
+    while (rc == TM_AGAIN && (left_ns = leave_left_ns(run)) > 0 && interrupts < 2)
         rc = tm_sync(run->job, left_ns, &err);
     if (rc != 0)
         fprintf(
@@ -205,14 +239,13 @@ static void warn(struct run *run)
 
 /* Nobody can run it. What was not begun is not left to begin some day, when nobody
  * expects it any more: as if it had been refused at once. */
-static void withdraw(const struct run *run)
+static void withdraw_unbegun(struct run *run)
 {
     struct tm_job_status st;
-    struct tm_error err;
 
     tm_job_heard(run->job, &st);
     if (st.counts.ok + st.counts.failed + st.counts.quarantined == 0)
-        tm_cancel(run->open.tm, tm_job_id(run->job), &err);
+        run_withdraw(run);
 }
 
 /* Prints what is there; waits for the first at most timeout_ns. 1 = more may come, 0 =
@@ -243,7 +276,7 @@ static int drain(struct run *run, int64_t timeout_ns)
         progress_clear(run->progress);
         run->stop = cli_tm_error(&err);
         if (err.code == TM_UNPLACEABLE && run->submitted)
-            withdraw(run);
+            withdraw_unbegun(run);
     }
     return rc == TM_AGAIN ? 1 : rc;
 }

@@ -33,7 +33,8 @@ struct run {
     uint64_t added, refused; /* refused: inputs that never became tasks */
     struct seen *seen;
     struct progress *progress;
-    int stop; /* exit code, once the run was interrupted; else 0 */
+    int stop;            /* exit code, once the run was interrupted; else 0 */
+    int64_t leave_by_ns; /* on the way out: nobody is waited for any longer */
 };
 
 /* What makes "the same command again" under --state: the directory it is called in, its
@@ -60,6 +61,12 @@ void run_refuse(struct run *run, const char *name, const char *why);
 int run_end(struct run *run);
 /* From now on Ctrl-C and SIGTERM interrupt calls to tm instead of ending the process. */
 void run_catch_interrupts(struct tm *tm);
+/* tm_cancel or tm_remove on the way out: 0, -1, TM_AGAIN when nobody answered in time, of
+ * which there are 10 s in all from the first such wait on. */
+int run_order(struct run *run, int (*order)(struct tm *, uint64_t, struct tm_error *),
+              uint64_t job, struct tm_error *err);
+/* Its job shall not begin, since its inputs cannot be found. */
+void run_withdraw(struct run *run);
 bool run_interrupted(void);
 
 #endif

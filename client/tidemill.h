@@ -317,7 +317,11 @@ int tm_job_describe(struct tm_job *job, struct tm_job_spec *ret, struct tm_error
 /* ---- operating ---- */
 
 /* Each returns when the coordinator has it on disk, or has refused it: code 9 when there
- * is no such job or node. TM_AGAIN (after tm_interrupt): it may have been done or not. */
+ * is no such job or node. TM_AGAIN (after tm_interrupt, or tm_patience went by): it may
+ * have been done or not. */
+
+/* How long these, and questions, wait for an answer; TM_FOREVER at first. */
+void tm_patience(struct tm *tm, int64_t timeout_ns);
 
 /* Stops a job: what is not recorded yet ends as cancelled. Nothing is done to a job that
  * has ended. */

@@ -152,6 +152,7 @@ struct conn {
     LIST_HEAD(, tm_map) maps;
     unsigned interrupts; /* atomic: counts tm_interrupt */
     unsigned interrupts_seen, interrupts_told;
+    int64_t patience_ns; /* see tm_patience */
 
     /* The thread's own. */
     struct loop *loop;

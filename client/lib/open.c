@@ -47,6 +47,7 @@ int tm_open(const struct tm_open_options *opts, struct tm **ret, struct tm_error
     struct err err;
     struct conn *c = xcalloc(1, sizeof(*c));
     conn_init(c);
+    c->patience_ns = TM_FOREVER;
     c->name = o->name ? xstrdup(o->name) : own_name();
     c->connect_timeout_ns = o->connect_timeout_ns ? o->connect_timeout_ns : CONNECT_NS;
     c->reconnect_timeout_ns =

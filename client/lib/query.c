@@ -121,7 +121,7 @@ static void add(struct conn *c, struct query *q)
 /* Says q and waits for its answer: 0, TM_AGAIN, -1. Under the mutex. */
 static int run(struct conn *c, struct query *q, struct err *err)
 {
-    struct waiter w = conn_waiter(TM_FOREVER);
+    struct waiter w = conn_waiter(c->patience_ns);
     int rc = 0;
     do {
         q->id = ++c->next_query;
@@ -167,6 +167,14 @@ int tm_query(struct tm *tm, const char *what, uint64_t job, struct tm_rows **ret
 }
 
 /* ---- orders ---- */
+
+void tm_patience(struct tm *tm, int64_t timeout_ns)
+{
+    struct conn *c = conn_of(tm);
+    pthread_mutex_lock(&c->mu);
+    c->patience_ns = timeout_ns;
+    pthread_mutex_unlock(&c->mu);
+}
 
 void query_cancel_unheard(struct conn *c, uint64_t job)
 {

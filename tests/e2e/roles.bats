@@ -184,6 +184,10 @@ told() {
     stop "$COORD"
     start_keyed --max-jobs 1
     told "quota of bob: 1 jobs are there, 1 may be" as bob tidemill hash many/f00000
+    # A walk is a job too, and what it was for is none without it.
+    invited carl client
+    told "quota of carl: 1 jobs are there, 1 may be" as carl tidemill hash -r --remote many
+    [ "$(as carl tidemill job ls --json | grep -o '"state":"[a-z]*"')" = '"state":"cancelled"' ]
 }
 
 @test "a quota of tasks lets submitting wait, and go on as tasks are done" {

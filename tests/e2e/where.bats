@@ -180,10 +180,14 @@ explains() { tidemill explain "$1" --json | grep -q "\"reason\":\"$2\""; }
     tidemill results last --json >out
     [ "$(nodes_of <out | tr '\n' ' ')" = '100 "node":"s2" 100 "node":"s3" ' ]
     # and cancel ends what waits for one that never comes; its tasks say whose they were
-    stop "$NODE" -KILL
-    tidemill hash -d --on each --on s3 -r many || true
+    tidemill node drain s3 # it is meant nevertheless
     tidemill hash -d --on each --on disk=hdd -r many
     until_ok eval '[ "$(job_number ok last)" -eq 100 ]'
+    [ "$(job_number tasks last)" -eq 200 ]
+    stop "$NODE" -KILL
+    until_ok explains last node_away
+    run -10 --separate-stderr tidemill hash --on each --on s3 -r many --json
+    grep -q 'no connected node is meant by --on each' <<<"$stderr"
     tidemill job cancel last
     run -8 tidemill wait last
     run -8 tidemill results last --json
@@ -260,10 +264,14 @@ make_odd_tree() {
     start_node s2 --root "$T"
     until_ok node_is_up s1
     until_ok node_is_up s2
+    tidemill node drain s2 # so that s1 has the page,
+    kill -STOP $(children "$FIRST") # and keeps it
     tidemill hash -d -r --remote wide >id 3>&- &
     HASH=$!
     until_ok a_walk_runs
+    until_ok explains j2 running
     kill -9 "$FIRST"
+    tidemill node undrain s2
     until_ok eval '[ "$(job_number tasks j1)" -gt 0 ]'
     stop "$COORD" -KILL
     start_coordinator --silence 2s
@@ -274,23 +282,89 @@ make_odd_tree() {
     diff <(tidemill results j1 | sed 's/^[^ ]*  //' | sort) <(find wide -type f | sort)
 }
 
-@test "Ctrl-C in a walk by the nodes ends it; the job goes on with what it has" {
+# A walk that waits: its node is drained. The command's pid in HASH; j1 is its job, j2 the walk.
+start_waiting_walk() {
     mkdir wide
     (cd wide && seq -f '%06g' 3000 | xargs touch)
-    start_coordinator
+    start_coordinator --silence 2s
     start_node s1 --root "$T" --label disk=ssd
     until_ok node_is_up s1
-    tidemill node drain s1 # so that the walk waits
-    tidemill hash -r --remote wide >out 2>err 3>&- &
+    tidemill node drain s1
+    tidemill hash -r --remote "$@" wide >out 2>err 3>&- &
     HASH=$!
+    PIDS+=("$HASH")
     until_ok a_walk_runs
     until_ok explains j2 draining
+}
+# The exit code of a command of this test, in CODE.
+code_of() {
+    CODE=0
+    wait "$1" || CODE=$?
+}
+state_of() { tidemill job show "$1" | sed -n 's/^state  *//p'; }
+
+@test "Ctrl-C in a walk by the nodes ends it; the job goes on with what it has" {
+    start_waiting_walk
     kill -INT "$HASH"
-    code=0
-    wait "$HASH" || code=$?
-    [ "$code" -eq 7 ]
-    grep -q 'detached; j1 goes on' err
-    [ "$(tidemill job ls --json | grep '"command":"walk"' | grep -c '"state":"open"')" -eq 0 ]
+    code_of "$HASH"
+    [ "$CODE" -eq 7 ]
+    grep -q 'detached; j1 goes on with the inputs it has (0)' err
+    tidemill wait j1
+    [ "$(state_of j1)" = done ]
+    run -9 tidemill job show j2
+}
+
+@test "Ctrl-C while the coordinator does not answer: the command ends all the same" {
+    start_waiting_walk
+    tidemill hash out >/dev/null 2>err2 3>&- &
+    OTHER=$!
+    PIDS+=("$OTHER")
+    until_ok explains j3 draining
+    kill -STOP "$COORD"
+    begin=$SECONDS
+    kill -INT "$HASH" "$OTHER"
+    until_ok grep -q 'Ctrl-C again' err2
+    kill -INT "$OTHER" # this one cannot be cancelled now
+    until [ $((SECONDS - begin)) -ge 30 ] || { not_running "$HASH" && not_running "$OTHER"; }; do
+        sleep 0.05
+    done
+    took=$((SECONDS - begin))
+    kill -CONT "$COORD"
+    [ "$took" -lt 20 ]
+    code_of "$HASH"
+    [ "$CODE" -eq 7 ]
+    code_of "$OTHER"
+    [ "$CODE" -eq 7 ]
+    grep -q 'j3 could not be told' err2
+}
+
+@test "a walk that nobody can do any more, or that is cancelled, takes its job along" {
+    start_waiting_walk -d --on disk=ssd
+    stop "$NODE"
+    start_node s1 --root "$T"
+    code_of "$HASH"
+    [ "$CODE" -eq 10 ]
+    grep -q 'no node is disk=ssd' err
+    [ "$(state_of j1)" = cancelled ]
+    run -9 tidemill job show j2
+    for detach in '' -d; do
+        tidemill node drain s1
+        tidemill hash $detach -r --remote wide >out 2>err 3>&- &
+        HASH=$!
+        PIDS+=("$HASH")
+        until_ok a_walk_runs
+        main=$(tidemill job ls --json | grep '"command":"hash"' | tail -1 | grep -o '"id":[0-9]*' | cut -d: -f2)
+        walk=j$((main + 1))
+        [ "$(tidemill job show "$walk" | sed -n 's/^name  *//p')" = "walk of j$main" ]
+        tidemill job show last | grep -q "^job  *j$main$" # a walk is no job that a user made
+        tidemill job cancel "$walk"
+        code_of "$HASH"
+        [ "$CODE" -eq 8 ]
+        grep -q "j$main: cancelled, as its walk was" err
+        [ "$(state_of "j$main")" = cancelled ]
+        run -9 tidemill job show "$walk"
+        tidemill node undrain s1
+    done
 }
 
 @test "explain says why a job waits" {
