@@ -153,10 +153,20 @@ int present_check(const struct present *p, struct tm_error *err)
 {
     if (p->by_node && !p->manifest_dir && has_manifest(p) && (p->algos | p->out_algos))
         return cannot_name_nodes(err);
+    return p->by_node ? 0 : present_check_nodes(p, (const char *[]){ NULL }, 1, err);
+}
+
+int present_check_nodes(const struct present *p, const char *const *nodes, size_t n,
+                        struct tm_error *err)
+{
+    struct sums *s;
+    int rc = 0;
+
     if (!p->manifest_dir)
         return 0;
-    struct sums *s = sums_new(p->manifest_dir, p->force, p->by_node);
-    int rc = sums_check(s, p->algos | p->out_algos, err);
+    s = sums_new(p->manifest_dir, p->force, p->by_node);
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = sums_check(s, nodes[i], p->algos | p->out_algos, err);
     sums_free(s);
     return rc;
 }

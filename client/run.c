@@ -345,6 +345,8 @@ static int begin(struct run *run, struct tm_open_options *open, struct tm_job_sp
     int opened = run->private_only ? cli_open_private(open, &run->open, &err)
                                    : cli_open(open, &run->open, &err);
     if (opened < 0 || where_find(run->where, &run->open, spec, &run->found, &err) < 0 ||
+        present_check_nodes(&run->present, (const char *const *)run->found.nodes,
+                            run->found.n, &err) < 0 ||
         tm_submit(run->open.tm, spec, &run->job, &err) < 0)
         goto failed;
     run->submitted = true;

@@ -132,12 +132,14 @@ static int must_be_new(const struct sums *s, const struct of_node *o, int algo,
     return fail(err, "--force replaces it", "%s exists already", path);
 }
 
-int sums_check(const struct sums *s, uint32_t algos, struct tm_error *err)
+int sums_check(const struct sums *s, const char *node, uint32_t algos,
+               struct tm_error *err)
 {
-    struct of_node all = { .dir = s->dir };
+    AUTO_FREE char *dir = dir_of(s, node);
+    struct of_node o = { .dir = dir };
 
-    for (int a = 0; !s->by_node && a < TM_ALGO_COUNT; a++)
-        if ((algos & TM_BIT(a)) && must_be_new(s, &all, a, err) < 0)
+    for (int a = 0; a < TM_ALGO_COUNT; a++)
+        if ((algos & TM_BIT(a)) && must_be_new(s, &o, a, err) < 0)
             return -1;
     return 0;
 }

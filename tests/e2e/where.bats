@@ -105,8 +105,10 @@ explains() { tidemill explain "$1" --json | grep -q "\"reason\":\"$2\""; }
         [ "$(wc -l <sums/$n/SHA256SUMS)" -eq 200 ]
         sha256sum -c --quiet sums/$n/SHA256SUMS
     done
+    jobs=$(tidemill job ls --json | wc -l)
     run -1 --separate-stderr tidemill hash --on each --on s2 -r many -o sums
     grep -q 'sums/s2/SHA256SUMS exists already' <<<"$stderr"
+    [ "$(tidemill job ls --json | wc -l)" -eq "$jobs" ] # said before anything is hashed
     # another process prints it in the same way
     tidemill hash -d --on each --on site=a -r many -a sha256,b2
     tidemill wait last
