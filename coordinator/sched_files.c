@@ -225,12 +225,15 @@ uint64_t files_waiting(const struct sched *s, const char *node)
     return n;
 }
 
-static struct pending *pending_find(struct sched *s, const struct msg_published *m)
+/* Only who has won it can have put its files in place. */
+static struct pending *pending_find(struct sched *s, const struct sched_node *n,
+                                    const struct msg_published *m)
 {
     struct pending *p;
 
     TAILQ_FOREACH (p, &s->pending, node_entry)
-        if (p->job == m->job && p->lease == m->lease && p->n == m->batch.n &&
+        if (strcmp(p->node, n->name) == 0 && p->job == m->job && p->lease == m->lease &&
+            p->n == m->batch.n &&
             memcmp(p->tasks->data, m->batch.tasks, p->n * sizeof(uint32_t)) == 0)
             return p;
     return NULL;
@@ -266,7 +269,7 @@ static void show(struct sched *s, struct pending *p, const uint8_t *statuses,
 void sched_published(struct sched *s, struct peer *peer, const struct msg *m)
 {
     const struct task_batch *b = &m->published.batch;
-    struct pending *p = pending_find(s, &m->published);
+    struct pending *p = pending_find(s, peer->node, &m->published);
     struct fx *fx;
     bool failed = false;
 

@@ -133,9 +133,43 @@ static void much_to_publish_is_said_as_there_is_room(void **state)
     sched_free(r.sched);
 }
 
+/* What a node says of the tasks that x has won in chunk 0. */
+static struct fx_group *say_published(struct rig *r, peer_id peer)
+{
+    static const uint32_t tasks[TASKS] = { 0, 1, 2, 3 };
+    static const uint32_t no_values[TASKS] = { 0 };
+    static const uint8_t ok[TASKS] = { TASK_OK, TASK_OK, TASK_OK, TASK_OK };
+    struct msg m = { .type = MSG_PUBLISHED };
+
+    m.published.lease = OLD_LEASE;
+    m.published.job = 1;
+    m.published.batch = (struct task_batch){ TASKS, tasks, ok, no_values };
+    return say(r, peer, &m);
+}
+
+static void nobody_publishes_what_another_has_won(void **state)
+{
+    struct msg x = hello_of(WORKER, "x", 5), y = hello_of(OTHER, "y", 6);
+    struct rig r;
+
+    (void)state;
+    rig_won(&r);
+    fx_group_free(say(&r, WORKER, &x)); /* what it is to be told is read, some day */
+    fx_group_free(say(&r, OTHER, &y));
+    struct fx_group *g = say_published(&r, OTHER);
+    assert_null(find(g, FX_SHOW, 0));
+    fx_group_free(g);
+    g = say_published(&r, WORKER);
+    assert_non_null(find(g, FX_SHOW, 0));
+    assert_int_equal(sent_to(g, WORKER, MSG_COMMITTED)->committed.n_won, TASKS);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nobody_publishes_what_another_has_won),
         cmocka_unit_test(much_to_publish_is_said_as_there_is_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
