@@ -120,12 +120,17 @@ static bool holds(const struct msg_hello *h, uint64_t lease)
     return false;
 }
 
-/* A node of this name is connected, and was heard of just now. */
+/* A node of this name is connected, and was heard of just now; or has another key, or
+ * none: then the name is its own for as long as it is known, or whoever has a worker's
+ * key could wait for a pause to take what it works on. Keys are compared and not their
+ * names, which those who come by an invitation may choose. */
 static bool name_is_taken(struct sched *s, const struct sched_node *n,
                           const struct peer *p, const struct msg_hello *h)
 {
     const struct peer *old = n->peer && n->peer != p->id ? sched_peer(s, n->peer) : NULL;
 
+    if (old && old->key != p->key)
+        return true;
     return old && memcmp(n->nonce, h->nonce, sizeof(n->nonce)) != 0 &&
            s->now - old->heard_ns < s->config.silence_ns / 2;
 }

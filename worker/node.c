@@ -14,6 +14,7 @@ enum {
     THREAD_QUEUE = 4096,
 };
 #define NAME_AGAIN_NS (500 * NS_PER_MS)
+#define NAME_MORE_NS  (2 * NS_PER_S) /* the coordinator looks once a second */
 #define STOP_NS       (5 * NS_PER_S) /* for files that are recorded to be published */
 
 /* ---- leases ---- */
@@ -297,10 +298,10 @@ static bool name_may_get_free(struct node *n, const struct msg_error *e)
     if (!n->refused_ns) {
         n->refused_ns = now;
         log_warn("name_taken", "name=%s effect=\"tried again for %lld s\"",
-                 n->config.name, (long long)(n->silence_ns / NS_PER_S));
+                 n->config.name, (long long)((n->silence_ns + NAME_MORE_NS) / NS_PER_S));
     }
     loop_timer_arm(n->beat, NAME_AGAIN_NS);
-    return now - n->refused_ns < n->silence_ns;
+    return now - n->refused_ns < n->silence_ns + NAME_MORE_NS;
 }
 
 static void on_error(struct node *n, const struct msg *m)

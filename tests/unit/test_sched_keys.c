@@ -116,6 +116,56 @@ static void a_revoked_workers_tasks_go_to_others(void **state)
     sched_free(r.sched);
 }
 
+/* Says whether a worker that calls itself as BOB's does is let in; user: NULL = one of
+ * this host. */
+static bool takes_the_name(struct rig *r, peer_id peer, const char *user, uint8_t nonce)
+{
+    struct msg m = hello_as(BOB, ROLE_WORKER);
+
+    m.hello.nonce[0] = nonce;
+    r->user = user;
+    struct fx_group *g = say(r, peer, &m);
+    r->user = NULL;
+    bool in = sent_to(g, peer, MSG_WELCOME) != NULL;
+    if (!in)
+        assert_true(
+            span_eq(sent_to(g, peer, MSG_ERROR)->error.text, SPAN_LIT(WIRE_NAME_TAKEN)));
+    fx_group_free(g);
+    return in;
+}
+
+static void seconds(struct rig *r, int n)
+{
+    while (n--) {
+        r->now_ns += NS_PER_S - NS_PER_MS; /* begin() adds it */
+        fx_group_free(turn(r));
+    }
+}
+
+static void a_pause_gives_a_nodes_name_to_nobody_else(void **state)
+{
+    enum { AGAIN = 40 }; /* BOB's worker, started again */
+    struct rig r;
+
+    (void)state;
+    init(&r);
+    come(&r, BOB, "store1", ROLE_WORKER);
+    know(&r, EVE, "store1", ROLE_WORKER); /* who is invited may say so */
+    for (int i = 0; i < 2; i++) {
+        assert_false(takes_the_name(&r, EVE, user_of(EVE), 1));
+        assert_false(takes_the_name(&r, EVE, user_of(EVE), BOB)); /* whatever it knows */
+        assert_false(takes_the_name(&r, OTHER, NULL, 2));
+        if (i == 0)
+            seconds(&r, 7);
+    }
+    assert_true(takes_the_name(&r, AGAIN, user_of(BOB), 3));
+    seconds(&r, 7);
+    assert_false(takes_the_name(&r, EVE, user_of(EVE), 1));
+    seconds(&r, 4); /* it is not there any more */
+    assert_true(takes_the_name(&r, EVE, user_of(EVE), 1));
+    sched_free(r.sched);
+}
+
 static void another_under_a_peers_number_is_not_he(void **state)
 {
     struct msg query = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("status"), 0 } };
@@ -341,6 +391,7 @@ int main(void)
         cmocka_unit_test(who_is_not_known_does_not_come),
         cmocka_unit_test(a_key_ends_when_it_is_time),
         cmocka_unit_test(a_revoked_workers_tasks_go_to_others),
+        cmocka_unit_test(a_pause_gives_a_nodes_name_to_nobody_else),
         cmocka_unit_test(another_under_a_peers_number_is_not_he),
         cmocka_unit_test(trust_says_who_a_key_is),
         cmocka_unit_test(what_cannot_be_a_key_is_refused),
