@@ -373,10 +373,11 @@ static const char *enrol_refusal(struct sched *s, const struct key *token,
     static const uint8_t none[WIRE_PUBLIC_KEY_BYTES];
     struct span name = token->row.name.len ? token->row.name : m->name;
 
-    if (known && key_wrong(s, known))
-        return "this key was revoked, or has expired";
+    /* Of one that came otherwise it is no business of his who it is. */
+    if (known && memcmp(known->row.invited_by, token->row.public_key, KEY_BYTES) != 0)
+        return "this key is known already, and needs no invitation";
     if (known)
-        return known->row.role == token->row.grants ? NULL : "this key has another role";
+        return key_wrong(s, known) ? "this key was revoked, or has expired" : NULL;
     if (!token->row.uses)
         return "this invitation is used up";
     if (memcmp(m->public_key, none, sizeof(none)) == 0 || !is_name(name))

@@ -362,13 +362,35 @@ static void who_is_invited_cannot_become_another(void **state)
     expect_error(say_as(&r, TOKEN, &as_here), TOKEN, 5, MSG_ENROL,
                  "a key has a name, one line of 1 to 128 bytes");
     expect_error(say_as(&r, TOKEN, &as_known), TOKEN, 5, MSG_ENROL,
-                 "this key has another role");
+                 "this key is known already, and needs no invitation");
     expect_error(say_as(&r, TOKEN, &named), TOKEN, 5, MSG_ENROL, NULL);
     sched_free(r.sched);
     init(&r);
     know(&r, ALICE, "alice", ROLE_ADMIN);
     invite(&r, "alice", ROLE_CLIENT);
     expect_rows(&r, say_as(&r, TOKEN, &named), TOKEN, 1, 2);
+    sched_free(r.sched);
+}
+
+/* Public keys are no secret: one that came otherwise, or by another's invitation, does
+ * not tell who it is. */
+static void an_invitation_does_not_ask_about_other_keys(void **state)
+{
+    struct msg enrol = enrol_of(BOB, "bob");
+    struct rig r;
+
+    (void)state;
+    init(&r);
+    know(&r, BOB, "bob", ROLE_CLIENT);
+    invite(&r, "", ROLE_CLIENT);
+    for (int revoked = 0; revoked <= 1; revoked++) {
+        struct msg revoke = order_of(KEY_REVOKE, BOB, "", ROLE_CLIENT);
+        struct fx_group *g = say_as(&r, TOKEN, &enrol);
+        assert_null(sent_to(g, TOKEN, MSG_ANSWER));
+        expect_error(g, TOKEN, 5, MSG_ENROL,
+                     "this key is known already, and needs no invitation");
+        fx_group_free(say(&r, CLIENT, &revoke));
+    }
     sched_free(r.sched);
 }
 
@@ -400,6 +422,7 @@ int main(void)
         cmocka_unit_test(a_use_is_counted_on_disk),
         cmocka_unit_test(an_invitation_ends),
         cmocka_unit_test(who_is_invited_cannot_become_another),
+        cmocka_unit_test(an_invitation_does_not_ask_about_other_keys),
         cmocka_unit_test(without_encrypted_links_nobody_is_invited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
