@@ -32,12 +32,25 @@ static struct job *job_of(struct sched *s, const struct held_lease *h)
                                                                                  : NULL;
 }
 
+static struct lease *lease_known(struct sched *s, uint64_t id)
+{
+    struct lease *l;
+
+    HASH_FIND(hh, s->leases, &id, sizeof(id), l);
+    return l;
+}
+
 /* Gives the node those of the tasks that are nobody's. */
 static void adopt(struct sched *s, struct sched_node *n, struct chunk *c, uint64_t id,
                   const struct range *ranges, uint32_t n_ranges)
 {
-    struct lease *l = lease_new(s, n, c, id);
+    struct lease *l = lease_known(s, id);
 
+    if (l && l->node != n) /* two say that they hold it: the first does */
+        revoke(s, n, id);
+    if (l)
+        return;
+    l = lease_new(s, n, c, id);
     for (uint32_t r = 0; r < n_ranges; r++)
         for (uint32_t k = 0; k < ranges[r].count; k++) {
             uint64_t i = (uint64_t)ranges[r].first + k - c->first;
@@ -74,16 +87,16 @@ void adopt_held(struct sched *s, struct sched_node *n, const struct msg_hello *h
     for (uint32_t i = 0; i < hello->n_held; i++) {
         const struct held_lease *h = &hello->held[i];
         struct job *j = job_of(s, h);
-        struct lease *l;
+        struct lease *l = lease_known(s, h->lease);
 
-        HASH_FIND(hh, s->leases, &h->lease, sizeof(h->lease), l);
         if (l && l->node == n)
             continue;
         struct chunk_info *info = j ? &j->chunks[h->chunk] : NULL;
-        /* Once settled, what is not known any more was ended, if only by a Done whose
-         * answer is still on its way. */
-        if (l || n->settled || !j || !stream_fits(info->stream, n) ||
-            (!info->open && info->recorded == info->n))
+        /* Nobody was given one of the future, which will be another's. Once settled, what
+         * is not known any more was ended, if only by a Done whose answer is still on its
+         * way. */
+        if (l || h->lease >= s->next_lease || n->settled || !j ||
+            !stream_fits(info->stream, n) || (!info->open && info->recorded == info->n))
             revoke(s, n, h->lease);
         else if (info->open && info->open->committed)
             adopt(s, n, info->open, h->lease, h->ranges, h->n_ranges);

@@ -152,6 +152,58 @@ static void a_lease_without_anything_left_is_revoked(void **state)
     sched_free(r.sched);
 }
 
+/* Ids are numbers, so any worker can name those that are to come: of this epoch or of a
+ * later one. Were they adopted, another's lease would have the same. */
+static void a_lease_that_nobody_gave_is_not_adopted(void **state)
+{
+    static const uint64_t ids[] = { (2ull << 32) + 1, (2ull << 32) + 1000, 3ull << 32 };
+    static const struct range range = { 0, 4 };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        const struct held_lease held = { ids[i], 1, 0, &range, 1, { 7 } };
+        struct rig r = { 0 };
+        rig_restart(&r, 0);
+        sched_loaded(r.sched, 1);
+        struct fx_group *g = hello_as(&r, "x", 5, &held);
+        assert_non_null(sent(g, MSG_WELCOME));
+        assert_int_equal(sent(g, MSG_REVOKE)->revoke.lease, ids[i]);
+        fx_group_free(g);
+        sched_free(r.sched);
+    }
+}
+
+/* And those that another holds: both have said so before the chunk was read. */
+static void a_lease_is_adopted_by_one_node(void **state)
+{
+    static const struct range first = { 0, 2 }, rest = { 2, 2 };
+    static const uint32_t tasks[] = { 0, 1 };
+    const struct held_lease held[] = { { OLD_LEASE, 1, 0, &first, 1, { 7 } },
+                                       { OLD_LEASE, 1, 0, &first, 1, { 7 } } };
+    const struct held_lease stolen = { OLD_LEASE, 1, 0, &rest, 1, { 7 } };
+    struct msg x = hello_of(WORKER, "x", 5), y = hello_of(OTHER, "y", 6);
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_restart(&r, 0);
+    sched_loaded(r.sched, 1);
+    x.hello.held = held; /* twice is once */
+    x.hello.n_held = ARRAY_LEN(held);
+    y.hello.held = &stolen;
+    y.hello.n_held = 1;
+    struct fx_group *g = say(&r, WORKER, &x);
+    fx_group_free(say(&r, OTHER, &y));
+    answer_chunk(g, "\0\0\0");
+    struct fx_group *after = commit(&r, g);
+    assert_int_equal(sent_to(after, OTHER, MSG_REVOKE)->revoke.lease, OLD_LEASE);
+    assert_int_equal(sent_to(after, WORKER, MSG_REVOKE)->revoke.lease, 0);
+    fx_group_free(after);
+    g = done(&r, OLD_LEASE, tasks, 2);
+    assert_int_equal(sent(g, MSG_COMMITTED)->committed.n_won, 2);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 /* R4: leasing starts when the nodes of before are back, or after 2 s. */
 static void leasing_waits_for_the_nodes_of_before(void **state)
 {
@@ -379,6 +431,8 @@ int main(void)
         cmocka_unit_test(leases_are_adopted_after_a_restart),
         cmocka_unit_test(an_adopted_lease_that_owes_nothing_more_is_revoked),
         cmocka_unit_test(a_lease_without_anything_left_is_revoked),
+        cmocka_unit_test(a_lease_that_nobody_gave_is_not_adopted),
+        cmocka_unit_test(a_lease_is_adopted_by_one_node),
         cmocka_unit_test(leasing_waits_for_the_nodes_of_before),
         cmocka_unit_test(a_new_process_is_told_to_publish),
         cmocka_unit_test(what_cannot_be_published_fails),
