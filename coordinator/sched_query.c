@@ -213,10 +213,14 @@ static const struct {
     const char *what;
     bool (*rows)(struct answer *a);
     bool admin; /* for admins alone */
+    bool dear;  /* looks at more than it says: at all chunks of a job */
 } queries[] = {
-    { "jobs", rows_jobs, false },       { "job", rows_job, false },
-    { "nodes", rows_nodes, false },     { "status", rows_status, false },
-    { "explain", rows_explain, false }, { "keys", rows_keys, true },
+    { .what = "jobs", .rows = rows_jobs },
+    { .what = "job", .rows = rows_job },
+    { .what = "nodes", .rows = rows_nodes },
+    { .what = "status", .rows = rows_status },
+    { .what = "explain", .rows = rows_explain, .dear = true },
+    { .what = "keys", .rows = rows_keys, .admin = true },
 };
 
 /* Answers keep their place behind what is being saved (R1). On a full disk that may be
@@ -260,13 +264,27 @@ static void answer(struct sched *s, struct peer *p, struct asker *q)
         asker_free(p, q);
 }
 
+/* Others have their turn between two answers that take long. */
+static bool must_wait(struct sched *s, struct peer *p, const struct asker *q)
+{
+    if (q->what == ARRAY_LEN(queries) || !queries[q->what].dear)
+        return false;
+    if (p->dear_turn == s->turn) {
+        p->starved = s->again = true; /* it is pumped in the next one */
+        return true;
+    }
+    p->dear_turn = s->turn;
+    return false;
+}
+
 /* An Error names no Query, so they are answered one after another. Once one is answered
  * behind the disk it stays there, lest its end comes before its beginning. */
 void query_pump(struct sched *s, struct peer *p)
 {
     struct asker *q;
 
-    while ((q = TAILQ_FIRST(&p->askers)) && !bulk_must_wait(s, p)) {
+    while ((q = TAILQ_FIRST(&p->askers)) && !bulk_must_wait(s, p) &&
+           !must_wait(s, p, q)) {
         q->now = q->after ? q->now && s->full : answer_now(s, q->job);
         answer(s, p, q);
     }

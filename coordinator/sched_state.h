@@ -245,6 +245,7 @@ struct peer {
     uint32_t reading; /* pages for it that come from the disk */
     bool starved;     /* something waits for room (sched_bulk.c) */
     uint32_t n_askers;
+    uint64_t dear_turn;         /* the last in which a Query of it took long */
     TAILQ_HEAD(, asker) askers; /* in the order of their Queries */
     struct sched_node *node;
     UT_hash_handle hh;

@@ -223,6 +223,42 @@ static void that_there_is_no_such_job(void **state)
     sched_free(r.sched);
 }
 
+static unsigned answers_in(struct fx_group *g)
+{
+    const struct fx *fx;
+    unsigned n = 0;
+
+    STAILQ_FOREACH (fx, &g->list, node)
+        n += fx->type == FX_SEND && fx->send.msg.type == MSG_ANSWER;
+    fx_group_free(g);
+    return n;
+}
+
+/* It looks at all chunks, so one who asks many times at once waits between the answers,
+ * and nobody else does. */
+static void one_at_a_time(void **state)
+{
+    enum { ASKED = 5 };
+    struct msg m = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("explain"), 1 } };
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_one(&r);
+    struct fx_group *g = begin(&r);
+    for (int i = 0; i < ASKED; i++)
+        sched_message(r.sched, CLIENT, SPAN_NONE, &m);
+    for (int i = 0; i < ASKED; i++) {
+        sched_peer_queued(r.sched, CLIENT, 0); /* as at the end of each turn */
+        sched_turn_end(r.sched);
+        assert_int_equal(answers_in(g), 1);
+        assert_int_equal(sched_next_ns(r.sched) <= r.now_ns, i + 1 < ASKED);
+        g = begin(&r);
+    }
+    sched_turn_end(r.sched);
+    assert_int_equal(answers_in(g), 0);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -234,6 +270,7 @@ int main(void)
         cmocka_unit_test(that_its_time_has_not_come),
         cmocka_unit_test(that_its_node_is_away),
         cmocka_unit_test(that_there_is_no_such_job),
+        cmocka_unit_test(one_at_a_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
