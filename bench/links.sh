@@ -2,11 +2,11 @@
 # What a link costs: the same cluster over ipc, over plain tcp and over tcp with CURVE, all on this host; then CURVE by
 # itself, for a byte and for a message, with 1, 2 and 4 threads for the server's I/O.
 . "$(dirname "$0")/lib.sh"
-N=$((1000000 / SCALE))
-ONE_BY_ONE=$((2000 / SCALE))
+N=$((500000 / SCALE))
+ONE_BY_ONE=$((500 / SCALE))
 PEERS=4
-SMALL=64 SMALL_N=$((1000000 / SCALE))
-LARGE=65536 LARGE_N=$((20000 / SCALE))
+SMALL=64 SMALL_N=$((200000 / SCALE))
+LARGE=65536 LARGE_N=$((4000 / SCALE))
 declare -A endpoints
 
 # over KIND: a cluster whose client and worker both come over ipc, tcp or curve.
