@@ -169,11 +169,16 @@ void sched_peer_leave(struct sched *s, struct peer *p)
     struct job *j, *tmp;
 
     follow_drop_peer(s, p->id);
-    TAILQ_FOREACH_SAFE (j, &s->live, live_node, tmp)
-        if (j->client == p->id && other)
-            job_client_is(s, j, other->id);
-        else if (j->client == p->id)
+    TAILQ_FOREACH_SAFE (j, &s->live, live_node, tmp) {
+        if (j->client != p->id)
+            continue;
+        if (!other) {
             job_client_gone(s, j);
+            continue;
+        }
+        job_client_is(s, j, other->id);
+        job_accepted(s, other->id, j); /* the credit that p was told of is lost with it */
+    }
     if (n && n->peer == p->id)
         node_lost(s, n);
     peer_free(s, p);

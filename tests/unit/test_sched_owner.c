@@ -164,6 +164,27 @@ static void a_nonce_makes_nobody_an_heir(void **state)
     sched_free(r.sched);
 }
 
+/* What the connection that ended was told, and did not get any more, its heir is told. */
+static void an_heir_is_told_of_credit(void **state)
+{
+    enum { HEIR = EVE + 1 };
+    struct msg hello_msg = hello_as(ALICE, ROLE_CLIENT); /* of the same process */
+    struct rig r;
+
+    (void)state;
+    init(&r, none);
+    r.user = user_of(ALICE);
+    fx_group_free(commit(&r, say(&r, HEIR, &hello_msg)));
+    r.user = NULL;
+    accept(&r, submit_as(&r, ALICE, 2, 0), ALICE);
+    struct fx_group *g = begin(&r);
+    sched_peer_gone(r.sched, ALICE);
+    sched_turn_end(r.sched);
+    assert_true(told(g, HEIR) > 0);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 /* ---- quotas ---- */
 
 static void jobs_have_a_number(void **state)
@@ -332,6 +353,7 @@ int main(void)
         cmocka_unit_test(an_owner_lasts),
         cmocka_unit_test(nobody_has_a_local_name_by_a_key),
         cmocka_unit_test(a_nonce_makes_nobody_an_heir),
+        cmocka_unit_test(an_heir_is_told_of_credit),
         cmocka_unit_test(jobs_have_a_number),
         cmocka_unit_test(priorities_have_a_ceiling),
         cmocka_unit_test(bytes_have_a_limit),
