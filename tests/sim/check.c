@@ -3,6 +3,7 @@
 #include "proto/pack.h"
 #include "tests/sim/coord_model.h"
 #include "tests/sim/net.h"
+#include "tests/sim/sim_keys.h"
 #include "tests/sim/sim_node.h"
 
 void check_new(struct world *w)
@@ -221,6 +222,8 @@ void check_sent(struct world *w, peer_id peer, const struct msg *m)
         broken(w, "keys: %s for a node whose key was revoked", msg_type_name(m->type));
     if (m->type == MSG_ACCEPTED)
         sent_accepted(w, &m->accepted);
+    else if (m->type == MSG_ANSWER)
+        key_answered(w, peer);
     else if (m->type == MSG_LEASE)
         sent_lease(w, peer, m);
     else if (m->type == MSG_COMMITTED)

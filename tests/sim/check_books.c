@@ -2,6 +2,14 @@
 #include "coordinator/sched_state.h"
 #include "tests/sim/check.h"
 
+static const struct peer *peer_of(const struct sched *s, peer_id id)
+{
+    struct peer *p;
+
+    HASH_FIND(hh, s->peers, &id, sizeof(id), p);
+    return p;
+}
+
 static void check_chunk(struct world *w, const struct sched *s, const struct chunk *c)
 {
     uint32_t states[4] = { 0 }, leases = 0;
@@ -44,6 +52,17 @@ static void check_job(struct world *w, const struct sched *s, const struct job *
         broken(w, "books: job %llu: leased %llu/%llu open %u/%u",
                (unsigned long long)j->row.id, (unsigned long long)j->leased,
                (unsigned long long)leased, j->n_open, open);
+}
+
+/* Who ends a session ends what its node holds. */
+static void check_session(struct world *w, const struct sched *s,
+                          const struct sched_node *n)
+{
+    const struct peer *p = n->peer ? peer_of(s, n->peer) : NULL;
+
+    if (n->peer && (!p || p->node != n))
+        broken(w, "books: node %s is of peer %llu, which has no session", n->name,
+               (unsigned long long)n->peer);
 }
 
 static void check_node(struct world *w, const struct sched_node *n)
@@ -134,6 +153,7 @@ void check_books(struct world *w, const struct sched *s)
                 bytes += chunk_bytes(j->chunks[i].open);
     }
     TAILQ_FOREACH (n, &s->nodes, node) {
+        check_session(w, s, n);
         check_node(w, n);
         check_paces(w, s, n);
     }
@@ -191,8 +211,11 @@ bool books_alone(const struct sched *s, uint64_t lease, uint64_t task)
 
 bool books_holds(const struct sched *s, peer_id peer, uint64_t lease, uint64_t task)
 {
+    const struct peer *p = peer_of(s, peer);
     const struct lease *l;
 
+    if (p && p->key && key_wrong(s, p->key))
+        return false; /* revoked in this turn: whatever it says is refused */
     for (l = s->leases; l; l = l->hh.next)
         if (l->id == lease && l->node->peer == peer && task >= l->chunk->first &&
             task - l->chunk->first < l->chunk->n)

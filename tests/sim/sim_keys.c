@@ -45,22 +45,35 @@ bool key_is_revoked(const struct world *w, uint32_t node, uint32_t key)
 
 void key_revoke(struct world *w, uint32_t node)
 {
+    uint32_t key = w->keys->next[node];
     struct msg hello = { .type = MSG_HELLO }, order = { .type = MSG_KEY };
     peer_id operator;
 
-    if (!w->k.keyed || w->keys->next[node] + 1 == KEYS_EACH || !w->coord->host.alive ||
+    if (!w->k.keyed || key + 1 == KEYS_EACH || !w->coord->host.alive ||
         host_stopped(&w->coord->host))
         return;
-    NOTE(w, "key_revoke", node, w->keys->next[node], 0);
+    NOTE(w, "key_revoke", node, key, 0);
     hello.hello = (struct msg_hello){ .version_min = WIRE_VERSION,
                                       .version_max = WIRE_VERSION,
                                       .name = SPAN_LIT("operator") };
     order.key.id = 1;
     order.key.verb = KEY_REVOKE;
-    public_of(node, w->keys->next[node]++, order.key.public_key);
+    public_of(node, key, order.key.public_key);
+    w->keys->next[node]++;
     operator= net_on_host(w);
+    w->keys->asked_by[node][key] = operator;
     coord_message(w, operator, & hello);
     coord_message(w, operator, & order);
+}
+
+void key_answered(struct world *w, peer_id peer)
+{
+    for (uint32_t i = 0; i < NODES_MAX; i++)
+        for (uint32_t k = 0; k < w->keys->next[i]; k++)
+            if (w->keys->asked_by[i][k] == peer && !w->keys->revoked[i][k])
+                broken(w,
+                       "R1: key %u of node %u is said to be revoked, on disk it is not",
+                       k, i);
 }
 
 void sim_keys_load(struct world *w, struct sched *s)
