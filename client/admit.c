@@ -1,8 +1,11 @@
 #include "client/admit.h"
 
+#include <sys/uio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/keyfile.h"
 #include "client/keys.h"
 #include "client/rows.h"
@@ -139,6 +142,24 @@ int admit_list(const struct call *call, const char *const *args, size_t n)
     return EXIT_OK;
 }
 
+/* Past the buffer of stdio, which nobody clears. */
+static int say(bool json, const char *text, struct err *err)
+{
+    const char *parts[] = { json ? "{\"v\":1,\"invite\":\"" : "", text,
+                            json ? "\"}\n" : "\n" };
+    struct iovec iov[ARRAY_LEN(parts)];
+    ssize_t whole = 0;
+
+    fflush(stdout);
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        iov[i] = (struct iovec){ (char *)(uintptr_t)parts[i], strlen(parts[i]) };
+        whole += (ssize_t)iov[i].iov_len;
+    }
+    if (writev(STDOUT_FILENO, iov, ARRAY_LEN(parts)) != whole)
+        return err_sys(err, EXIT_ERROR, "cannot write to standard output");
+    return 0;
+}
+
 /* What is printed is a secret: who has it may come. */
 static int print_invite(const struct call *call, struct tm_rows *rows,
                         const struct keypair *token)
@@ -163,8 +184,9 @@ static int print_invite(const struct call *call, struct tm_rows *rows,
     rc = key_parse(span_str(server), server_key, &err);
     if (rc == 0)
         rc = invite_text(endpoint, server_key, token, text, &err);
+    if (rc == 0)
+        rc = say(call->json, text, &err);
     if (rc == 0) {
-        printf(call->json ? "{\"v\":1,\"invite\":\"%s\"}\n" : "%s\n", text);
         cli_note("for %s at %s, until %s", o->role, endpoint,
                  time_text(tm_rows_uint(rows, "not_after_ns"), "it is used", end));
     }
@@ -186,6 +208,7 @@ int admit_invite(const struct call *call, const char *const *args, size_t n)
     int code = EXIT_ERROR;
 
     (void)args, (void)n;
+    crypto_no_core();
     if (role_of(o, &key.role, &err) < 0)
         return cli_error(&err);
     token = keypair_new(); /* the coordinator hears of its public half alone */

@@ -137,6 +137,7 @@ static int move_state(const struct options *o, struct err *err)
 
     if (!o->to)
         return err_set(err, 2, "no --to DIR");
+    crypto_no_core(); /* keys are copied */
     if (store_move(o->state, o->to, stdout, &t, err) < 0) {
         fflush(stdout); /* what was found comes before the error */
         return -1;

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/crypto.h"
 #include "base/failpoint.h"
 #include "coordinator/server_key.h"
 #include "coordinator/store_dir.h"
@@ -128,21 +129,29 @@ static int take_up(struct move *m, const char *to, struct err *err)
 
 /* ---- copying ---- */
 
+static int copy_pieces(int from, int to, char *piece, size_t size)
+{
+    ssize_t n;
+
+    while ((n = read(from, piece, size)) > 0)
+        for (ssize_t at = 0, w; at < n; at += w)
+            if ((w = write(to, piece + at, (size_t)(n - at))) < 0)
+                return -1;
+    return n < 0 ? -1 : 0;
+}
+
 static int copy_bytes(int from, int to)
 {
     enum { PIECE = MIB };
     AUTO_FREE char *piece = xmalloc(PIECE);
-    ssize_t n;
+    int rc = copy_pieces(from, to, piece, PIECE);
 
-    while ((n = read(from, piece, PIECE)) > 0)
-        for (ssize_t at = 0, w; at < n; at += w)
-            if ((w = write(to, piece + at, (size_t)(n - at))) < 0)
-                return -1;
+    crypto_zero(piece, PIECE); /* it may have been a key */
     if (FAILPOINT_ERROR("move_copy")) {
         errno = ENOSPC;
         return -1;
     }
-    if (n < 0 || fsync(to) < 0)
+    if (rc < 0 || fsync(to) < 0)
         return -1;
     /* What is read of it from now on is what is on the disk. */
     posix_fadvise(to, 0, 0, POSIX_FADV_DONTNEED);
