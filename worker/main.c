@@ -258,6 +258,20 @@ static int presentation(const struct options *o, char host[256], struct buf *lab
 
 /* ---- keys ---- */
 
+/* An invitation is as good as a key: it is to be seen no longer in /proc, of this process
+ * or of a mill. (One that stands in a file is that file's.) */
+static void hide_invitation(const char *word)
+{
+    char *environment = getenv("TIDEMILL_JOIN");
+
+    if (environment && invite_is(environment)) {
+        crypto_zero(environment, strlen(environment));
+        unsetenv("TIDEMILL_JOIN");
+    }
+    if (invite_is(word)) /* in argv, or a copy of our own */
+        crypto_zero((char *)(uintptr_t)word, strlen(word));
+}
+
 static int enrol_by(struct options *o, const char *name, struct err *err)
 {
     AUTO_FREE char *key = o->key ? xstrdup(o->key) : keyfile_default("worker.key");
@@ -268,7 +282,9 @@ static int enrol_by(struct options *o, const char *name, struct err *err)
 
     if (!key)
         return err_set(err, 2, "no --key FILE, and HOME is not set");
-    if (invite_read(o->join, &invite, err) < 0)
+    rc = invite_read(o->join, &invite, err);
+    hide_invitation(o->join);
+    if (rc < 0)
         return err_prefix(err, "--join");
     struct enrol e = { .invite = &invite,
                        .key_path = key,
@@ -297,9 +313,6 @@ static int open_keys(struct options *o, const char *name, struct keyring *ret,
     }
     if (invited && enrol_by(o, name, err) < 0)
         return -1;
-    /* An invitation is as good as a key: it is to be seen no longer in /proc. */
-    if (invite_is(o->join) && strcmp(opt_origin(&table[0], o), "--join") == 0)
-        crypto_zero((char *)(uintptr_t)o->join, strlen(o->join));
     return keyring_open(o->endpoint ? o->endpoint : o->join, o->key, o->known_keys,
                         "worker.key", ret, err);
 }
