@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/failpoint.h"
+
 enum {
     FILE_BYTES_MAX = 4 * KIB,
     DENIED = 5, /* the exit code */
@@ -251,25 +253,36 @@ static int write_text(int fd, const struct keypair *key)
     return whole && fsync(fd) == 0 ? 0 : -1;
 }
 
+static int not_written(const char *path, struct err *err)
+{
+    if (errno != EEXIST)
+        return err_sys(err, 1, "%s", path);
+    err_set(err, 1, "%s exists and is not overwritten", path);
+    return err_hint(err, "name another file, or move this one away");
+}
+
+/* Whole under its name, or not there: half a key would be in the way for good. */
 int keyfile_write(const char *path, const struct keypair *key, struct err *err)
 {
     AUTO_FREE char *dir = keyfile_directory(path);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    AUTO_FREE char *fresh = xasprintf("%s.tmp-XXXXXX", path);
+    int fd, rc = 0;
 
-    if (fd < 0 && errno == EEXIST) {
-        err_set(err, 1, "%s exists and is not overwritten", path);
-        return err_hint(err, "name another file, or move this one away");
+    if (keyfile_there(path)) {
+        errno = EEXIST;
+        return not_written(path, err);
     }
+    fd = mkostemp(fresh, O_CLOEXEC); /* mode 0600 */
     if (fd < 0)
         return err_sys(err, 1, "%s", path);
-    if (write_text(fd, key) < 0) {
-        err_sys(err, 1, "%s", path);
-        close(fd);
-        unlink(path);
-        return -1;
-    }
+    if (write_text(fd, key) < 0)
+        rc = err_sys(err, 1, "%s", path);
     close(fd);
-    return sync_directory(dir, err);
+    FAILPOINT("keyfile_written");
+    if (rc == 0 && link(fresh, path) < 0)
+        rc = not_written(path, err);
+    unlink(fresh);
+    return rc < 0 ? -1 : sync_directory(dir, err);
 }
 
 int keyfile_sync(const char *path, struct err *err)

@@ -204,13 +204,39 @@ invite() { INVITE=$(admin key invite --role "$@"); }
     start_fleet
     invite worker
     WORKERS=$INVITE
-    TIDEMILL_FAILPOINTS=enrolled=kill:1 start_keyed_worker
-    wait_gone "$WORKER"
-    [ "$(ls w/tidemill)" = worker.key.new ]
+    for point in keyfile_written enrolled; do
+        TIDEMILL_FAILPOINTS=$point=kill:1 start_keyed_worker
+        wait_gone "$WORKER"
+        [ ! -e w/tidemill/worker.key ]
+    done
     start_keyed_worker
     until_ok w_is_up
     [ "$(admin key ls --json | grep -c '"role":"worker"')" -eq 1 ]
+    rm w/tidemill/worker.key.new.tmp-*
     [ "$(ls w/tidemill)" = $'known_keys\nworker.key' ]
+}
+
+@test "an invitation is not to be seen in /proc while it is being used" {
+    start_fleet
+    invite worker --uses 2
+    shown() { cat "/proc/$WORKER/cmdline" "/proc/$WORKER/environ" | tr '\0' '\n' | grep -q tidemill-invite; }
+    export -n WORKERS
+    kill -STOP "$COORD" # it waits for an answer meanwhile
+    WORKERS=$INVITE
+    start_keyed_worker
+    until_ok test -e w/tidemill/worker.key.new
+    run ! shown
+    stop "$WORKER" -9
+    TIDEMILL_JOIN=$INVITE XDG_CONFIG_HOME=$T/v tidemill-worker --root / --name w --procs 2 2>>worker.err 3>&- &
+    WORKER=$!
+    PIDS+=("$WORKER")
+    until_ok test -e v/tidemill/worker.key.new
+    run ! shown
+    kill -CONT "$COORD"
+    until_ok w_is_up
+    for pid in $WORKER $(children "$WORKER"); do
+        run ! grep -q tidemill-invite "/proc/$pid/environ"
+    done
 }
 
 # ---- keys change while jobs run ----
