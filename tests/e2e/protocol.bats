@@ -55,6 +55,45 @@ many_files() {
     [ "$(said err ok)" -eq "$N" ]
 }
 
+@test "chunks for one node: it alone does their tasks, and the digest covers its name" {
+    many_files
+    start_coordinator
+    start_worker
+    tidemill-worker --join "$ENDPOINT" --root / --name v --procs 1 2>>v.err 3>&- &
+    PIDS+=("$!")
+    for node in v w; do until_ok eval "client query nodes | grep -q '\"name\": \"$node\"'"; done
+    client hash --key 000102030405060708090a0b0c0d0e0f --node v <names >S 2>err
+    sha256sum --quiet --strict -c S
+    [ "$(wc -l <S)" -eq "$N" ]
+    TIDEMILL_COORDINATOR=$ENDPOINT tidemill results --json "j$(said err job)" |
+        grep -o '"node":"[^"]*"' | sort -u >by
+    [ "$(cat by)" = '"node":"v"' ]
+    # The digest is over the name too.
+    python - "$ENDPOINT" <<'PY'
+import argparse, sys
+from protocol_client import Chunk, HashJob, Identity, Refused, keep_talking
+
+class Nameless(Chunk):
+    """Its digest is over lens and body alone."""
+    def __init__(self, inputs, node):
+        super().__init__(inputs)
+        self.node = node
+
+class Wrong(HashJob):
+    def talk(self, session):
+        self.chunks = [Nameless([self._input(name) for name in self.names], b"v")]
+        super().talk(session)
+
+off = argparse.Namespace(
+    **dict.fromkeys("key inline drop leave cancel task_order".split()), node="v")
+try:
+    keep_talking(Identity(sys.argv[1]), Wrong([b"names"], off).talk)
+    sys.exit("it was taken")
+except Refused as refused:
+    assert "(code 1, about CHUNK)" in str(refused), refused
+PY
+}
+
 @test "inline bytes, in task order: the lines of sha256sum itself" {
     many_files
     start_coordinator
@@ -129,7 +168,8 @@ class Damaged(HashJob):
     def _input(self, name):
         return b"" if name == b"empty" else super()._input(name)
 
-off = argparse.Namespace(**dict.fromkeys("key inline drop leave cancel task_order".split()))
+off = argparse.Namespace(
+    **dict.fromkeys("key inline drop leave cancel task_order".split()), node="")
 for names in [b"empty"], [b"empty", b"x"]:
     job = Damaged(names, off)
     keep_talking(Identity(sys.argv[1]), job.talk)

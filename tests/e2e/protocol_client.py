@@ -169,26 +169,27 @@ def keep_talking(identity, talk):
 class Chunk:
     """Inputs that travel together [4.3]."""
 
-    def __init__(self, inputs):
+    def __init__(self, inputs, node=b""):
+        self.node = node  # the only one that its tasks may run on
         self.lens = [len(data) for data in inputs]
         self.body = b"".join(inputs)
         self.weight = len(self.body) + 4 * len(inputs)
         lens = struct.pack(f"<{len(self.lens)}I", *self.lens)
-        self.digest = xxhash.xxh3_128_digest(lens + self.body)
+        self.digest = xxhash.xxh3_128_digest(lens + self.body + node)
 
 
-def cut(inputs, welcome):
+def cut(inputs, welcome, node=b""):
     """The same inputs always make the same chunks: a job may be continued by another process."""
     chunks, part, size = [], [], 0
     for data in inputs:
         if len(data) > welcome.input_max:
             raise Refused(f"an input of {len(data)} bytes")
         if len(part) == welcome.chunk_tasks_max or size + len(data) > welcome.chunk_bytes_max:
-            chunks.append(Chunk(part))
+            chunks.append(Chunk(part, node))
             part, size = [], 0
         part.append(data)
         size += len(data)
-    return chunks + [Chunk(part)] if part else chunks
+    return chunks + [Chunk(part, node)] if part else chunks
 
 
 def split(body, lens):
@@ -226,7 +227,8 @@ class HashJob:
     def talk(self, session):
         self.connections += 1
         if self.chunks is None:
-            self.chunks = cut(map(self._input, self.names), session.welcome)
+            self.chunks = cut(map(self._input, self.names), session.welcome,
+                              self.options.node.encode())
         self.sent = self.window = None  # of this session; set by its first Accepted
         self.seal_sent = False
         if self.job and self.job.sealed:
@@ -270,7 +272,7 @@ class HashJob:
             if waiting and waiting + chunk.weight > self.window:
                 return
             session.send("chunk", chunk.body, job=self.job.job, seq=self.sent, lens=chunk.lens,
-                         digest=chunk.digest)
+                         digest=chunk.digest, node=chunk.node)
             waiting += chunk.weight
             self.sent += 1
             self._drop("feeding")
@@ -373,6 +375,7 @@ def main():
     command.add_argument("--drop", action="store_true", help="lose the connection twice")
     command.add_argument("--leave", action="store_true", help="go when a chunk is accepted")
     command.add_argument("--cancel", action="store_true", help="cancel in place of the seal")
+    command.add_argument("--node", default="", help="the only one that they may run on")
     command = commands.add_parser("query")
     command.set_defaults(run=query)
     command.add_argument("what")
