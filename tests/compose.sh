@@ -31,6 +31,7 @@ finish() {
     [ ! -e "$T/override.yaml" ] || compose down --volumes --remove-orphans --timeout 5 >"$T/down" 2>&1 || cat "$T/down" >&2
     if [ -n "$dockerd" ]; then
         kill "$dockerd" && wait "$dockerd" || true
+        umount "$T"/exec/netns/* 2>/dev/null || true # which it leaves
     else
         for image in tidemill-test-origin ${made[@]+"${made[@]}"}; do docker image rm "$image" >/dev/null 2>&1 || true; done
     fi
@@ -48,9 +49,10 @@ start_dockerd() {
     local root=${TM_DOCKER:-$T/docker}
     mkdir -p "$root" "$T/exec"
     export DOCKER_HOST=unix://$T/docker.sock
-    # No bridge of its own: compose makes one. Containers reach nothing outside, so packets are not forwarded.
-    dockerd --data-root "$root" --exec-root "$T/exec" --pidfile "$T/docker.pid" --host "$DOCKER_HOST" --bridge none \
-        --ip-forward=false --ip-masq=false --log-level warn >"$T/dockerd.log" 2>&1 &
+    # No bridge of its own: compose makes one. Containers reach nothing outside, so no packet is forwarded or filtered.
+    # A session of its own: who interrupts this script does not take it away from what tears down.
+    setsid dockerd --data-root "$root" --exec-root "$T/exec" --pidfile "$T/docker.pid" --host "$DOCKER_HOST" --bridge none \
+        --iptables=false --ip-forward=false --ip-masq=false --log-level warn >"$T/dockerd.log" 2>&1 &
     dockerd=$!
     until docker info >/dev/null 2>&1; do
         kill -0 "$dockerd" || { tail -20 "$T/dockerd.log" >&2; die "dockerd ended"; }
@@ -165,6 +167,11 @@ under_way() { # job $1 has done something, and has something left
     n=$(done_of "$1") all=$(total_of "$1")
     [ "$n" -gt 0 ] && [ "$n" -lt "$all" ]
 }
+temporaries() { find "$TIDEMILL_DATA" -name '.*.tm-*'; }
+litter_is_gone() {
+    local file
+    while IFS= read -r file; do [ ! -e "$file" ] || return 1; done <"$T/litter"
+}
 healthy() { [ "$(docker inspect --format '{{.State.Health.Status}}' "$(ids coordinator)")" = healthy ]; }
 
 # ---- checks: with standard tools, against what was asked for ----
@@ -225,6 +232,7 @@ until_ok under_way "$fetch"
 before=$(done_of "$fetch")
 victim=$(busiest) # who fetches: one worker has to do with a server at a time
 docker kill "$victim" >/dev/null
+temporaries >"$T/litter" # the dead worker's, and some that the others are at
 say "killed: the container of the worker that fetches, $victim, when $before of $fetch were done"
 until_ok eval '[ "$(done_of "$fetch")" -gt $((before + 100)) ]'
 before=$(done_of "$fetch")
@@ -235,18 +243,21 @@ until_ok eval '[ "$(docker inspect --format "{{.State.StartedAt}}" "$(ids coordi
 until_ok healthy
 under_way "$fetch" || die "$fetch was not interrupted"
 say "the coordinator is back by itself, and healthy"
+docker start "$victim" >/dev/null
+until_ok litter_is_gone
+say "started again: worker $victim, which has removed the files it was at when it died, of $(wc -l <"$T/litter") half-made ones"
 quiet compose up -d --no-recreate --scale worker=1 worker
-say "scaled down to $(ids worker | wc -l) worker, while $fetch runs"
+say "scaled down to $(ids worker | wc -l) worker, when $(done_of "$fetch") of $fetch were done"
 for job in $encrypt $hash $fetch; do tidemill wait "$job" || die "$job: some of it failed"; done
 say "all three jobs have ended, nothing of them failed"
 tidemill results "$hash" >"$T/all"
 tidemill results "$fetch" >"$T/fetched"
 check_manifest "$T/all" many large sparse
+[ -z "$(temporaries)" ] || die "temporaries are left: $(temporaries)"
 check_encrypted safe
 check_fetched mirror "$T/fetched"
-[ -z "$(find "$TIDEMILL_DATA" -name '.*.tm-*')" ] || die "temporaries are left: $(find "$TIDEMILL_DATA" -name '.*.tm-*')"
 
 quiet compose stop --timeout 20
-compose run --rm --no-deps -T coordinator tidemill-coordinator check --state /var/lib/tidemill >"$T/checked" || { cat "$T/checked" >&2; die "the state is damaged"; }
+compose run --rm --no-deps -T coordinator tidemill-coordinator check --state /var/lib/tidemill >"$T/checked" 2>"$T/check" || { cat "$T/checked" "$T/check" >&2; die "the state is damaged"; }
 say "state: $(tail -1 "$T/checked")"
-say "nothing was lost: a worker and the coordinator were killed, one worker scaled away, every task ended once"
+say "nothing was lost: a worker and the coordinator were killed, two workers scaled away, and every task ended once"
