@@ -164,6 +164,8 @@ static void send_all(struct coord *c, struct fx_group *g, enum fx_type type,
         if (fx->send.msg.type == MSG_ERROR && fx->send.msg.error.code == 5)
             tell_denied(c, fx);
         struct link *link = peer_link(c, fx->send.peer);
+        if (fx->send.instead)
+            link_drop_queued(link, inner_id(fx->send.peer));
         if (link_send(link, inner_id(fx->send.peer), &fx->send.msg) < 0)
             unsent(c, fx);
     }

@@ -163,6 +163,7 @@ struct fx {
         struct fx_read_results read_results;
         struct {
             peer_id peer;
+            bool instead;      /* of all that waits for the peer at its link */
             struct msg msg;    /* arrays and texts in the group's arena */
             struct blob *body; /* what msg.body points into, or NULL */
         } send;

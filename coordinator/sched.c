@@ -107,23 +107,25 @@ struct fx *sched_send_now(struct sched *s, peer_id peer, enum msg_type type)
     return fx;
 }
 
-void sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
-                 enum msg_type about, const char *text, const char *hint)
+struct fx *sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
+                       enum msg_type about, const char *text, const char *hint)
 {
-    struct msg_error *e = &sched_send(s, peer, MSG_ERROR)->send.msg.error;
+    struct fx *fx = sched_send(s, peer, MSG_ERROR);
+    struct msg_error *e = &fx->send.msg.error;
 
     e->code = code;
     e->job = job;
     e->about = about;
     e->text = fx_keep(s->g, span_str(text));
     e->hint = fx_keep(s->g, span_str(hint));
+    return fx;
 }
 
-void sched_denied(struct sched *s, peer_id peer, uint64_t job, enum msg_type about,
-                  const char *text, const char *hint)
+struct fx *sched_denied(struct sched *s, peer_id peer, uint64_t job, enum msg_type about,
+                        const char *text, const char *hint)
 {
     s->denied++;
-    sched_error(s, peer, 5, job, about, text, hint);
+    return sched_error(s, peer, 5, job, about, text, hint);
 }
 
 void sched_answer(struct sched *s, peer_id peer, uint32_t id)

@@ -110,7 +110,7 @@ const char *key_wrong(const struct sched *s, const struct key *k)
     return NULL;
 }
 
-void key_error(struct sched *s, peer_id peer, const struct key *k)
+struct fx *key_error(struct sched *s, peer_id peer, const struct key *k)
 {
     AUTO_FREE char *text =
         k->row.role == ROLE_INVITE
@@ -118,13 +118,15 @@ void key_error(struct sched *s, peer_id peer, const struct key *k)
             : xasprintf("the key %.*s %s", (int)k->row.name.len,
                         (const char *)k->row.name.data, key_wrong(s, k));
 
-    sched_denied(s, peer, 0, MSG_HELLO, text,
-                 "ask who runs the coordinator for an invitation (tidemill key invite)");
+    return sched_denied(
+        s, peer, 0, MSG_HELLO, text,
+        "ask who runs the coordinator for an invitation (tidemill key invite)");
 }
 
+/* What it was promised before, and takes its time to read, it does not get any more. */
 void key_refuse(struct sched *s, struct peer *p)
 {
-    key_error(s, p->id, p->key);
+    key_error(s, p->id, p->key)->send.instead = true;
     sched_peer_leave(s, p);
 }
 

@@ -341,11 +341,11 @@ static inline bool job_ended(const struct job *j)
 /* sched.c: effects and lookups */
 struct fx *sched_send(struct sched *s, peer_id peer, enum msg_type type);
 struct fx *sched_send_now(struct sched *s, peer_id peer, enum msg_type type);
-void sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
-                 enum msg_type about, const char *text, const char *hint);
+struct fx *sched_error(struct sched *s, peer_id peer, uint32_t code, uint64_t job,
+                       enum msg_type about, const char *text, const char *hint);
 /* Error 5: not for this peer. Counted. */
-void sched_denied(struct sched *s, peer_id peer, uint64_t job, enum msg_type about,
-                  const char *text, const char *hint);
+struct fx *sched_denied(struct sched *s, peer_id peer, uint64_t job, enum msg_type about,
+                        const char *text, const char *hint);
 /* To an order with an id that is not 0: it was carried out. */
 void sched_answer(struct sched *s, peer_id peer, uint32_t id);
 struct job *sched_job(struct sched *s, uint64_t id);
@@ -529,7 +529,7 @@ uint32_t quota_window(struct sched *s, struct job *j, uint32_t window);
 struct key *key_of(struct sched *s, struct span user);
 /* NULL, or what is wrong with it now. */
 const char *key_wrong(const struct sched *s, const struct key *k);
-void key_error(struct sched *s, peer_id peer, const struct key *k); /* tells what */
+struct fx *key_error(struct sched *s, peer_id peer, const struct key *k); /* tells what */
 void key_refuse(struct sched *s, struct peer *p); /* so, and ends its session */
 struct span key_owner(const struct key *k);       /* of the jobs it submits */
 const char *role_name(enum peer_role role);

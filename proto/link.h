@@ -82,6 +82,8 @@ int link_endpoint_check(const char *endpoint, bool encrypted, struct err *err);
 /* tcp:// and an address of this host alone. */
 bool link_endpoint_is_loopback(const char *endpoint);
 size_t link_queued_bytes(const struct link *link, peer_id peer);
+/* What waits here for the peer is not for it any more: it is never sent. */
+void link_drop_queued(struct link *link, peer_id peer);
 const char *link_endpoint(const struct link *link); /* as bound: with the real port */
 void link_free(struct link *link);                  /* takes NULL */
 

@@ -185,3 +185,11 @@ size_t link_queued_bytes(const struct link *l, peer_id peer)
     const struct link_peer *p = link_peer_find(l, peer);
     return p ? p->queue.bytes : 0;
 }
+
+void link_drop_queued(struct link *l, peer_id peer)
+{
+    struct link_peer *p = link_peer_find(l, peer);
+
+    if (p)
+        link_queue_clear(&p->queue, false);
+}

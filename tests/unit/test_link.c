@@ -543,6 +543,38 @@ static void test_a_full_queue_keeps_back_no_sign_of_life(void **state)
     pair_end(&p);
 }
 
+/* It may be said to a peer that what it was to get is not for it; only what the library
+ * has already comes before that. */
+static void test_what_is_dropped_is_not_sent(void **state)
+{
+    struct msg m = { .type = MSG_ERROR };
+    struct pair p;
+
+    (void)state;
+    pair_up(&p);
+    struct link *router = p.side[0].link;
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(say_bulk(&p, 0, i), 0);
+    size_t waits = link_queued_bytes(router, p.id[0]);
+    assert_true(waits >= 10 * BULK);
+    link_drop_queued(router, p.id[0]);
+    assert_int_equal(link_queued_bytes(router, p.id[0]), 0);
+    assert_int_equal(link_send(router, p.id[0], &m), 0);
+    while (!p.errors_seen) {
+        loop_once(p.side[1].loop, false);
+        loop_once(p.side[0].loop, false);
+    }
+    assert_int_equal(p.bulk_seen[1], 20 - waits / BULK);
+    for (uint32_t i = p.bulk_seen[1]; i < 20; i++) /* and the link goes on */
+        assert_int_equal(say_bulk(&p, 0, i), 0);
+    while (p.bulk_seen[1] < 20) {
+        loop_once(p.side[1].loop, false);
+        loop_once(p.side[0].loop, false);
+    }
+    assert_true(p.in_order);
+    pair_end(&p);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -551,6 +583,7 @@ int main(void)
         cmocka_unit_test(test_bulk_waits_here_and_beats_do_not),
         cmocka_unit_test(test_a_new_connection_has_a_new_window),
         cmocka_unit_test(test_bulk_does_not_go_to_another_than_it_was_said_to),
+        cmocka_unit_test(test_what_is_dropped_is_not_sent),
         cmocka_unit_test(test_who_does_not_read_costs_no_turns),
         cmocka_unit_test(test_a_full_queue_keeps_back_no_sign_of_life),
         cmocka_unit_test(test_garbage_of_who_does_not_read_is_not_answered),

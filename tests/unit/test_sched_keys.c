@@ -166,6 +166,29 @@ static void a_pause_gives_a_nodes_name_to_nobody_else(void **state)
     sched_free(r.sched);
 }
 
+/* What waits at its link for who reads slowly would else come after it. */
+static void a_revoked_key_gets_nothing_that_waits(void **state)
+{
+    struct msg revoke = order_of(KEY_REVOKE, 0, "alice", ROLE_CLIENT);
+    const struct fx *fx;
+    unsigned instead = 0;
+    struct rig r;
+
+    (void)state;
+    init(&r);
+    come(&r, ALICE, "alice", ROLE_CLIENT);
+    struct fx_group *g = say(&r, CLIENT, &revoke);
+    STAILQ_FOREACH (fx, &g->list, node)
+        if (fx->type == FX_SEND && fx->send.instead) {
+            assert_int_equal(fx->send.peer, ALICE);
+            assert_int_equal(fx->send.msg.type, MSG_ERROR);
+            instead++;
+        }
+    assert_int_equal(instead, 1);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 static void another_under_a_peers_number_is_not_he(void **state)
 {
     struct msg query = { .type = MSG_QUERY, .query = { 1, SPAN_LIT("status"), 0 } };
@@ -414,6 +437,7 @@ int main(void)
         cmocka_unit_test(a_key_ends_when_it_is_time),
         cmocka_unit_test(a_revoked_workers_tasks_go_to_others),
         cmocka_unit_test(a_pause_gives_a_nodes_name_to_nobody_else),
+        cmocka_unit_test(a_revoked_key_gets_nothing_that_waits),
         cmocka_unit_test(another_under_a_peers_number_is_not_he),
         cmocka_unit_test(trust_says_who_a_key_is),
         cmocka_unit_test(what_cannot_be_a_key_is_refused),
