@@ -52,6 +52,19 @@ static int fail(struct tm_error *err, int code, const char *hint, const char *fm
     return -1;
 }
 
+/* It may use files, decrypt, fetch, as far as the job needs that (sched_place.c). */
+static bool can_run(const struct tm_rows *rows, const struct tm_job_spec *spec)
+{
+    bool files = spec->source == TM_SOURCE_PATH || spec->sink == TM_SINK_FILE;
+    bool opens = spec->transform != TM_TRANSFORM_DECRYPT;
+    AUTO_FREE char *identities = row_text(rows, "identities");
+
+    for (size_t i = 0; !opens && i < spec->n_recipients; i++)
+        opens = strstr(identities, spec->recipients[i]) != NULL;
+    return opens && (!files || tm_rows_uint(rows, "files")) &&
+           (spec->source != TM_SOURCE_URL || tm_rows_uint(rows, "coroutines"));
+}
+
 /* The row's node is one of the set. */
 static bool is_meant(const struct tm_rows *rows, const char *on,
                      const struct tm_job_spec *spec)
@@ -59,11 +72,10 @@ static bool is_meant(const struct tm_rows *rows, const char *on,
     AUTO_FREE char *labels = row_text(rows, "labels");
     AUTO_FREE char *state = row_text(rows, "state");
     struct tm_bytes name = tm_rows_text(rows, "name");
-    bool files = spec->source == TM_SOURCE_PATH || spec->sink == TM_SINK_FILE;
 
     for (char *c = labels; *c; c++)
         *c = *c == ',' ? '\n' : *c; /* as the selectors have them */
-    return strcmp(state, "away") != 0 && (!files || tm_rows_uint(rows, "files")) &&
+    return strcmp(state, "away") != 0 && can_run(rows, spec) &&
            select_fits(span_str(on), span_of(name.data, name.len), span_str(labels));
 }
 

@@ -15,7 +15,6 @@ struct why {
     /* Nodes: connected; of these those that may run it, and of these those that are not
      * draining, and of these those that take more now. */
     uint32_t connected, fitting, up, free;
-    bool fetches; /* one that is up has io slots */
 };
 
 static void say(struct why *w, const char *reason, uint64_t count, char *owned_text)
@@ -70,7 +69,6 @@ static void count_nodes(struct why *w)
         w->connected += n->peer != 0;
         w->fitting += fits;
         w->up += up;
-        w->fetches |= up && n->io_slots;
         w->free += up && lease_node_takes(w->s, n, w->j->io);
     }
 }
@@ -162,9 +160,6 @@ static void no_node(struct why *w)
         say(w, "no_node", 0, xstrdup("no node is connected"));
     else if (!w->fitting && job_lacks(w->s, w->j, &lacks))
         say(w, "no_such_node", 0, xasprintf("%s; %s", lacks.text, lacks.hint));
-    else if (w->up && w->j->io && !w->fetches)
-        say(w, "no_coroutines", 0,
-            xstrdup("no node that may run it fetches (--coroutines is 0)"));
 }
 
 /* Tasks for a node that is not there, or may not run them. */
@@ -200,7 +195,7 @@ static void nodes_busy(struct why *w)
             xasprintf("every node that may run it is drained (%u of them); tidemill node "
                       "undrain NODE",
                       w->fitting));
-    else if (!w->j->io || w->fetches)
+    else
         say(w, "busy", w->up,
             xasprintf("every node that may run it has as much as it takes (%u of them), "
                       "%s",

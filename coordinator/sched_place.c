@@ -1,11 +1,11 @@
 /* Which nodes may run which jobs, and when nobody ever can.
  *
  * One rule for all that a job may ask of a node (to be the one that is meant, roots, an
- * identity): while no node is known, or one is away that was known, a job waits. Where
- * nodes are connected and none of them can run it, a new job is refused at once; but a
- * node seldom starts alone, so not within 2 s of the last that came. A job whose last
- * node went away waits for it as long as a node may be silent, then its followers are
- * told. */
+ * identity, coroutines): while no node is known, or one is away that was known, a job
+ * waits. Where nodes are connected and none of them can run it, a new job is refused at
+ * once; but a node seldom starts alone, so not within 2 s of the last that came. A job
+ * whose last node went away waits for it as long as a node may be silent, then its
+ * followers are told. */
 #include "coordinator/sched_state.h"
 #include "proto/select.h"
 
@@ -39,9 +39,14 @@ static bool has_identity(const struct sched_node *n, const struct job *j)
     return false;
 }
 
+static bool has_slots(const struct sched_node *n, const struct job *j)
+{
+    return !j->io || n->io_slots;
+}
+
 bool node_fits(const struct sched_node *n, const struct job *j)
 {
-    return is_meant(n, j) && has_files(n, j) && has_identity(n, j);
+    return is_meant(n, j) && has_files(n, j) && has_identity(n, j) && has_slots(n, j);
 }
 
 /* ---- what is lacking ---- */
@@ -74,6 +79,13 @@ static void say_no_identity(const struct job *j, struct err *ret)
     err_hint(ret, "start a worker with --identity FILE");
 }
 
+static void say_no_slots(const struct job *j, struct err *ret)
+{
+    (void)j;
+    err_set(ret, 10, "no node fetches");
+    err_hint(ret, "start a worker with --coroutines N");
+}
+
 bool job_lacks(struct sched *s, const struct job *j, struct err *ret)
 {
     /* Each of those that have what comes before it. */
@@ -84,6 +96,7 @@ bool job_lacks(struct sched *s, const struct job *j, struct err *ret)
         { is_meant, say_not_meant },
         { has_files, say_no_files },
         { has_identity, say_no_identity },
+        { has_slots, say_no_slots },
     };
     struct sched_node *n;
     size_t most = 0;

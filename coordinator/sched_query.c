@@ -39,7 +39,7 @@ static bool is_full(const struct answer *a)
     return a->rows.len > ANSWER_BYTES;
 }
 
-/* Labels and selectors as one text; none has a comma. */
+/* Labels, selectors, recipients as one text; none has a comma. */
 static void lines_map(struct buf *out, const char *key, struct span lines)
 {
     AUTO_BUF text = BUF_INIT;
@@ -140,7 +140,7 @@ static void node_map(struct answer *a, const struct sched_node *n)
 
     LIST_FOREACH (l, &n->leases, node_node)
         tasks += l->left;
-    map_pack_begin(&a->rows, 11);
+    map_pack_begin(&a->rows, 12);
     map_pack_str(&a->rows, "name", span_str(n->name));
     map_pack_str(&a->rows, "state", node_state(n));
     map_pack_uint(&a->rows, "processes", n->cpu_slots);
@@ -152,6 +152,7 @@ static void node_map(struct answer *a, const struct sched_node *n)
     map_pack_uint(&a->rows, "done", n->done);
     map_pack_bool(&a->rows, "files", n->files);
     lines_map(&a->rows, "labels", blob_span(n->labels));
+    lines_map(&a->rows, "identities", blob_span(n->identities));
     a->n++;
 }
 

@@ -404,3 +404,22 @@ state_of() { tidemill job show "$1" | sed -n 's/^state  *//p'; }
     until_ok explains last server
     tidemill job cancel last
 }
+
+@test "--on each leaves out who can never take its share; what no node can is refused" {
+    start_coordinator
+    tidemill key identity id >r
+    echo x >f
+    start_node s1 --root "$T" --identity "$T/id" --coroutines 0
+    start_node s2 --root "$T"
+    for n in s1 s2; do until_ok node_is_up $n; done
+    tidemill encrypt -r "$(cat r)" --on s2 f
+    rm -f f
+    tidemill decrypt -i id --on each --json f.age >out
+    [ "$(nodes_of <out)" = '1 "node":"s1"' ]
+    # nobody listens on port 1
+    run -3 --separate-stderr tidemill fetch --retries 0 --on each -o got http://127.0.0.1:1/f
+    grep -q 'on s2: ' <<<"$stderr"
+    [[ $stderr != *'on s1'* ]]
+    run -10 --separate-stderr tidemill fetch --on s1 -o got http://127.0.0.1:1/f
+    grep -q 'no node fetches' <<<"$stderr"
+}

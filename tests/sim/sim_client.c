@@ -332,11 +332,16 @@ static bool text_has(struct span text, const char *word)
     return memmem(text.data, text.len, word, strlen(word)) != NULL;
 }
 
-/* Does some job of it ask for nodes that may be away? */
+/* Does it ask for nodes that may be away? Not each node fetches. */
+static bool asks_for_node(const struct plan *p)
+{
+    return p->on[0] || p->io;
+}
+
 static bool asks_for_nodes(const struct sim_client *c)
 {
     for (uint32_t i = 0; i < c->n_plans; i++)
-        if (c->plans[i]->on[0])
+        if (asks_for_node(c->plans[i]))
             return true;
     return false;
 }
@@ -366,7 +371,7 @@ static void on_error(struct sim_client *c, const struct msg *m)
     if (span_eq(e->text, SPAN_LIT(WIRE_NO_SESSION))) {
         c->forget = true;
         event_post(w, &c->tick, 0);
-    } else if (e->code == 10 && e->about == MSG_FOLLOW && p && p->on[0]) {
+    } else if (e->code == 10 && e->about == MSG_FOLLOW && p && asks_for_node(p)) {
         return; /* advice: it may come yet */
     } else if (store_model_was_full(w) || (e->code == 10 && asks_for_nodes(c))) {
         /* Nothing was taken: its user tries again later. */

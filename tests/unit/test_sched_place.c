@@ -96,12 +96,14 @@ static void what_nobody_can_run_is_refused_at_once(void **state)
     struct job_spec decrypt = { .transform = TRANSFORM_DECRYPT,
                                 .recipients = { SPAN_LIT("age1x") },
                                 .n_recipients = 1 };
-    const struct job_spec specs[] = { path, dir, decrypt, spec_on("z"),
-                                      spec_on("disk=ssd\nsite=b") };
+    struct job_spec fetch = { .source = SOURCE_URL, .on = SPAN_LIT("x") };
+    const struct job_spec specs[] = { path,  dir,          decrypt,
+                                      fetch, spec_on("z"), spec_on("disk=ssd\nsite=b") };
     static const char *const texts[] = {
         "cannot be placed: no node may use files",
         "cannot be placed: no node may use files",
         "cannot be placed: no node has an identity for these files",
+        "cannot be placed: no node fetches",
         "cannot be placed: no node is z",
         "cannot be placed: no node is disk=ssd and site=b",
     };
