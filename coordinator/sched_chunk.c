@@ -149,6 +149,12 @@ static bool has_room(const struct sched *s, const struct stream *st, uint32_t of
            bytes <= 2 * s->config.open_bytes;
 }
 
+bool stream_lacks_room(const struct sched *s, struct stream *st)
+{
+    return st->runs && !st->job->row.paused && TAILQ_EMPTY(&st->ready) &&
+           !stream_all_open(st) && !has_room(s, st, st->n_open + st->n_reading);
+}
+
 void stream_open_chunks(struct sched *s, struct stream *st)
 {
     enum { AHEAD = 8 };

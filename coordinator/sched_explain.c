@@ -11,7 +11,8 @@ struct why {
     struct job *j;
     struct buf *rows;
     uint32_t n;
-    uint64_t waiting; /* tasks that nobody is on, and that wait for no time */
+    uint64_t waiting; /* tasks that nobody is on, and that wait for no time, */
+    uint64_t out;     /* and those that somebody is on */
     /* Nodes: connected; of these those that may run it, and of these those that are not
      * draining, and of these those that take more now. */
     uint32_t connected, fitting, up, free;
@@ -39,25 +40,22 @@ static long long seconds(int64_t ns)
 
 /* ---- what is known ---- */
 
-static uint64_t not_recorded(const struct job *j, uint32_t seq)
-{
-    const struct chunk_info *info = &j->chunks[seq];
-
-    return info->n - (info->open ? info->open->recorded : info->recorded);
-}
-
+/* Tasks that are out count once, on however many nodes they are. */
 static void count_tasks(struct why *w)
 {
     struct job *j = w->j;
-    uint64_t left = 0, busy = j->leased + j->deferred;
 
     for (struct stream *st = &j->any; st; st = stream_next(j, st))
         st->left = 0;
     for (uint32_t i = 0; i < j->row.chunks; i++) {
-        j->chunks[i].stream->left += not_recorded(j, i);
-        left += not_recorded(j, i);
+        const struct chunk_info *info = &j->chunks[i];
+        const struct chunk *c = info->open;
+        uint64_t left = c ? c->waiting : info->n - info->recorded;
+        info->stream->left += left;
+        w->waiting += left;
+        for (uint32_t t = 0; c && c->leases && t < c->n; t++)
+            w->out += c->state[t] == TASK_LEASED;
     }
-    w->waiting = left > busy ? left - busy : 0;
 }
 
 static void count_nodes(struct why *w)
@@ -81,8 +79,7 @@ static void ended(struct why *w)
         [JOB_DONE] = "done", [JOB_CANCELLED] = "cancelled", [JOB_ABANDONED] = "abandoned"
     };
 
-    if (job_ended(w->j))
-        say(w, "ended", 0, xasprintf("it has ended: %s", as[w->j->row.state]));
+    say(w, "ended", 0, xasprintf("it has ended: %s", as[w->j->row.state]));
 }
 
 static void cancelling(struct why *w)
@@ -93,7 +90,7 @@ static void cancelling(struct why *w)
 
 static void paused(struct why *w)
 {
-    if (w->j->row.paused && !job_ended(w->j))
+    if (w->j->row.paused)
         say(w, "paused", 0,
             xasprintf("it is paused; tidemill job resume j%llu", (ull)w->j->row.id));
 }
@@ -118,11 +115,11 @@ static void no_room(struct why *w)
 {
     const struct sched *s = w->s;
 
-    if (s->full || s->lowest)
+    if (w->waiting && (s->full || s->lowest))
         say(w, "disk_full", s->free_bytes,
             xasprintf("the coordinator's disk is %s (%llu MiB free): no task is started",
                       s->full ? "full" : "nearly full", (ull)(s->free_bytes / MIB)));
-    else if (s->pressure)
+    else if (w->waiting && s->pressure)
         say(w, "disk_slow", 0,
             xstrdup("the coordinator's disk cannot keep up: no task is started"));
     if (!w->j->sealed && !s->full && s->low)
@@ -143,6 +140,8 @@ static void quota(struct why *w)
 
 static void coordinator_waits(struct why *w)
 {
+    if (!w->waiting)
+        return;
     if (w->s->draining)
         say(w, "stopping", 0, xstrdup("the coordinator is about to end"));
     else if (node_awaited(w->s))
@@ -150,11 +149,12 @@ static void coordinator_waits(struct why *w)
             xstrdup("the coordinator was just started, and waits for its nodes"));
 }
 
+/* Of tasks that any node may have; a node's own: named_nodes. */
 static void no_node(struct why *w)
 {
     struct err lacks = { 0 };
 
-    if (!w->waiting)
+    if (!w->j->any.left)
         return;
     if (!w->connected)
         say(w, "no_node", 0, xstrdup("no node is connected"));
@@ -162,33 +162,51 @@ static void no_node(struct why *w)
         say(w, "no_such_node", 0, xasprintf("%s; %s", lacks.text, lacks.hint));
 }
 
-/* Tasks for a node that is not there, or may not run them. */
-static void node_away(struct why *w)
+/* Why the tasks that are for that node alone wait there: a reason and its words. NULL: it
+ * is about to take them. */
+struct named {
+    const char *reason, *text;
+};
+
+static const struct named *named_waits(struct why *w, const struct stream *st)
+{
+    static const struct named away = { "node_away", "is not connected" };
+    static const struct named unfit = { "node_unfit", "may not run it" };
+    static const struct named drained = { "draining",
+                                          "is drained (tidemill node undrain)" };
+    static const struct named busy = { "busy", "has as much as it takes" };
+    const struct sched_node *n = st->place->node;
+
+    if (!stream_is_here(st))
+        return &away;
+    if (!node_fits(n, w->j))
+        return &unfit;
+    if (n->draining)
+        return &drained;
+    return lease_node_takes(w->s, n, w->j->io) ? NULL : &busy;
+}
+
+static void named_nodes(struct why *w)
 {
     uint32_t shown = 0;
 
     for (struct stream *st = w->j->streams; st; st = st->hh.next) {
-        const struct sched_node *n = st->place->node;
-        bool here = stream_is_here(st);
-        if (!st->left || (here && node_fits(n, w->j)))
+        const struct named *why = st->left ? named_waits(w, st) : NULL;
+        if (!why || ++shown > NODES_SHOWN)
             continue;
-        if (++shown > NODES_SHOWN)
-            continue;
-        say(w, here ? "node_unfit" : "node_away", st->left,
+        say(w, why->reason, st->left,
             xasprintf("%llu %s for node %s, which %s", (ull)st->left,
                       st->left == 1 ? "task is" : "tasks are", st->place->name,
-                      !here           ? "is not connected"
-                      : st->left == 1 ? "may not run it"
-                                      : "may not run them"));
+                      why->text));
     }
     if (shown > NODES_SHOWN)
-        say(w, "node_away", shown - NODES_SHOWN,
+        say(w, "nodes", shown - NODES_SHOWN,
             xasprintf("and for %u more nodes", shown - NODES_SHOWN));
 }
 
 static void nodes_busy(struct why *w)
 {
-    if (!w->waiting || !w->fitting || w->free)
+    if (!w->j->any.left || !w->fitting || w->free)
         return;
     if (!w->up)
         say(w, "draining", w->fitting,
@@ -200,7 +218,23 @@ static void nodes_busy(struct why *w)
             xasprintf("every node that may run it has as much as it takes (%u of them), "
                       "%s",
                       w->up,
-                      w->j->leased ? "of this job and perhaps others" : "of other jobs"));
+                      w->out ? "of this job and perhaps others" : "of other jobs"));
+}
+
+/* A node has room for them, and the coordinator's memory has none. */
+static void no_memory(struct why *w)
+{
+    uint64_t left = 0;
+
+    for (struct stream *st = &w->j->any; st; st = stream_next(w->j, st))
+        if (st->left && stream_lacks_room(w->s, st) &&
+            (st->place ? !named_waits(w, st) : w->free > 0))
+            left += st->left;
+    if (left)
+        say(w, "memory", left,
+            xasprintf("%llu %s for room in the coordinator's memory, which has inputs of "
+                      "other jobs",
+                      (ull)left, left == 1 ? "task waits" : "tasks wait"));
 }
 
 static void deferred(struct why *w)
@@ -248,10 +282,10 @@ static void running(struct why *w)
                 nodes++;
                 break;
             }
-    if (w->j->leased)
-        say(w, "running", w->j->leased,
-            xasprintf("%llu %s on %u %s", (ull)w->j->leased,
-                      w->j->leased == 1 ? "task runs" : "tasks run", nodes,
+    if (w->out)
+        say(w, "running", w->out,
+            xasprintf("%llu %s on %u %s", (ull)w->out,
+                      w->out == 1 ? "task runs" : "tasks run", nodes,
                       nodes == 1 ? "node" : "nodes"));
 }
 
@@ -268,15 +302,19 @@ static void nothing_else(struct why *w)
 }
 
 static void (*const reasons[])(struct why *w) = {
-    ended,   cancelling,   paused,    open_still, quota,    coordinator_waits,
-    no_room, no_node,      node_away, nodes_busy, deferred, publishing,
-    running, nothing_else,
+    cancelling, paused,     open_still,  quota,        coordinator_waits,
+    no_room,    no_node,    named_nodes, nodes_busy,   no_memory,
+    deferred,   publishing, running,     nothing_else,
 };
 
 uint32_t explain_job(struct sched *s, struct job *j, struct buf *rows)
 {
     struct why w = { .s = s, .j = j, .rows = rows };
 
+    if (job_ended(j)) {
+        ended(&w);
+        return w.n;
+    }
     count_tasks(&w);
     count_nodes(&w);
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++)

@@ -62,7 +62,7 @@ struct stream {
     uint32_t next_open;  /* its chunks from here on are not in memory */
     uint32_t n_open, n_reading;
     bool runs;     /* stream_can_run, as the nodes are */
-    uint64_t left; /* tasks without a record, when last asked (sched_explain.c) */
+    uint64_t left; /* tasks that wait for a node, when last asked (sched_explain.c) */
     TAILQ_HEAD(chunk_queue, chunk) ready; /* committed, with waiting tasks */
     UT_hash_handle hh;
 };
@@ -365,6 +365,8 @@ void chunk_list(struct sched *s, struct chunk *c);    /* in or out of its stream
 void job_settle(struct sched *s, struct job *j);      /* ends it when all is recorded */
 /* Reads chunks back while the stream has little to lease and memory allows. */
 void stream_open_chunks(struct sched *s, struct stream *st);
+/* All that it could lease is on disk, and memory does not allow it more. */
+bool stream_lacks_room(const struct sched *s, struct stream *st);
 /* Those that the disk knows whole; st: NULL = of all streams. */
 void job_put_chunks_away(struct sched *s, struct job *j, const struct stream *st);
 

@@ -187,20 +187,128 @@ static void that_its_time_has_not_come(void **state)
     }
 }
 
-static void that_its_node_is_away(void **state)
+/* A chunk of one task of job 1 for a node. */
+static void give_to(struct rig *r, uint32_t seq, const char *node)
 {
     struct msg m = { .type = MSG_CHUNK, .body = SPAN_LIT("abcd") };
-    struct span parts[] = { SPAN_NONE, m.body, SPAN_LIT("y") };
     uint32_t len = 4;
+    struct span parts[] = { span_of(&len, sizeof(len)), m.body, span_str(node) };
+
+    m.chunk = (struct msg_chunk){
+        .job = 1, .seq = seq, .n = 1, .lens = &len, .node = span_str(node)
+    };
+    checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
+    say_and_commit(r, CLIENT, &m);
+}
+
+/* Tasks for one node are about that node, whatever the others do. */
+static void that_one_of_its_nodes_has_enough_or_is_drained(void **state)
+{
     struct rig r = { 0 };
 
     (void)state;
     rig_init(&r);
     hello(&r, WORKER);
-    parts[0] = span_of(&len, sizeof(len));
-    m.chunk = (struct msg_chunk){ .job = 1, .n = 1, .lens = &len, .node = SPAN_LIT("y") };
-    checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
-    fx_group_free(commit(&r, say(&r, CLIENT, &m)));
+    hello(&r, OTHER);
+    drain_x(&r, false);
+    give_to(&r, 0, "x");
+    for (uint32_t i = 1; i < 5; i++)
+        give_to(&r, i, "y"); /* of which it has two */
+    give_to(&r, 5, "z");
+    seal(&r, 6);
+    assert_true(says(&r, "draining",
+                     "1 task is for node x, which is drained (tidemill node undrain)"));
+    assert_true(
+        says(&r, "busy", "2 tasks are for node y, which has as much as it takes"));
+    assert_true(says(&r, "node_away", "1 task is for node z, which is not connected"));
+    assert_true(says(&r, "running", "2 tasks run on 1 node"));
+    drain_x(&r, true);
+    assert_false(says(&r, "draining", NULL) || says(&r, "ready", NULL));
+    assert_true(says(&r, "running", "3 tasks run on 2 nodes"));
+    sched_free(r.sched);
+}
+
+/* A task that runs on two nodes, one being slow, is one that runs. */
+static void that_it_runs_counted_once(void **state)
+{
+    struct msg beat = { .type = MSG_BEAT };
+    struct rig r = { 0 };
+    bool hedged = false;
+
+    (void)state;
+    rig_one(&r);
+    seal(&r, 1);
+    hello(&r, WORKER);
+    hello(&r, OTHER);
+    for (int i = 0; i < 8; i++) {
+        r.now_ns += NS_PER_S;
+        struct fx_group *g = begin(&r);
+        sched_message(r.sched, WORKER, SPAN_NONE, &beat);
+        sched_message(r.sched, OTHER, SPAN_NONE, &beat);
+        sched_message(r.sched, CLIENT, SPAN_NONE, &beat);
+        sched_turn_end(r.sched);
+        hedged |= sent_to(g, OTHER, MSG_LEASE) != NULL;
+        fx_group_free(g);
+    }
+    assert_true(hedged);
+    assert_true(says(&r, "running", "1 task runs on 2 nodes"));
+    sched_free(r.sched);
+}
+
+/* Of what has ended nothing else is said; nor of what runs, that it is not started. */
+static void nothing_that_is_not_so(void **state)
+{
+    struct msg cancel = { .type = MSG_CANCEL, .cancel = { 1, 0 } };
+    struct rig r = { .reserve_bytes = 64 * MIB };
+
+    (void)state;
+    rig_one(&r);
+    hello(&r, WORKER);
+    seal(&r, 1);
+    fx_group_free(turn(&r));
+    r.free_bytes = 10 * MIB;
+    assert_true(says(&r, "running", NULL));
+    assert_false(says(&r, "disk_full", NULL));
+    sched_drain(r.sched);
+    assert_false(says(&r, "stopping", NULL));
+    say_and_commit(&r, CLIENT, &cancel);
+    assert_true(says(&r, "ended", "it has ended: cancelled"));
+    assert_false(says(&r, "disk_full", NULL) || says(&r, "stopping", NULL) ||
+                 says(&r, "running", NULL));
+    sched_free(r.sched);
+}
+
+/* The memory is full of what a job that was first has for the same node. */
+static void that_there_is_no_memory_for_it(void **state)
+{
+    struct msg m = { .type = MSG_SUBMIT };
+    struct rig r = { .open_bytes = KIB };
+
+    (void)state;
+    rig_init(&r);
+    m.submit = (struct msg_submit){ .key = { 2 }, .spec = spec_of(false) };
+    say_and_commit(&r, CLIENT, &m);
+    for (uint32_t i = 0; i < 20; i++)
+        fx_group_free(commit(&r, say_inputs_of(&r, 2, i, 1, 4, SPAN_LIT("abcd"))));
+    for (uint32_t i = 0; i < 4; i++)
+        fx_group_free(commit(&r, say_chunk(&r, i, 1)));
+    seal(&r, 4);
+    struct msg x = hello_of(WORKER, "x", 0);
+    x.hello.cpu_slots = 64;
+    say_and_commit(&r, WORKER, &x);
+    assert_true(says(&r, "memory", NULL));
+    assert_false(says(&r, "ready", NULL));
+    sched_free(r.sched);
+}
+
+static void that_its_node_is_away(void **state)
+{
+    struct rig r = { 0 };
+
+    (void)state;
+    rig_init(&r);
+    hello(&r, WORKER);
+    give_to(&r, 0, "y");
     seal(&r, 1);
     assert_true(says(&r, "node_away", "1 task is for node y, which is not connected"));
     struct msg bare = hello_of(OTHER, "y", 3);
@@ -268,6 +376,10 @@ int main(void)
         cmocka_unit_test(that_the_disk_does_not_allow_it),
         cmocka_unit_test(that_the_nodes_have_enough),
         cmocka_unit_test(that_its_time_has_not_come),
+        cmocka_unit_test(that_one_of_its_nodes_has_enough_or_is_drained),
+        cmocka_unit_test(that_it_runs_counted_once),
+        cmocka_unit_test(nothing_that_is_not_so),
+        cmocka_unit_test(that_there_is_no_memory_for_it),
         cmocka_unit_test(that_its_node_is_away),
         cmocka_unit_test(that_there_is_no_such_job),
         cmocka_unit_test(one_at_a_time),
