@@ -5,7 +5,7 @@
  * waits. Where nodes are connected and none of them can run it, a new job is refused at
  * once; but a node seldom starts alone, so not within 2 s of the last that came. A job
  * whose last node went away waits for it as long as a node may be silent, then its
- * followers are told. */
+ * followers are told. Nodes that keep coming put it off no longer than YOUNG_MOST_NS. */
 #include "coordinator/sched_state.h"
 #include "proto/select.h"
 
@@ -135,6 +135,16 @@ bool job_placeable(struct sched *s, const struct job *j)
     return TAILQ_EMPTY(&s->nodes);
 }
 
+static bool is_fitted(const struct sched *s, const struct job *j)
+{
+    const struct sched_node *n;
+
+    TAILQ_FOREACH (n, &s->nodes, node)
+        if (n->peer && node_fits(n, j))
+            return true;
+    return false;
+}
+
 void place_node_came(struct sched *s)
 {
     s->young_until_ns = s->now + YOUNG_NS;
@@ -144,6 +154,7 @@ bool job_is_hopeless(struct sched *s, struct job *j)
 {
     j->placeable = job_placeable(s, j);
     j->stuck_ns = s->young_until_ns;
+    j->timed = !j->placeable;
     return !j->placeable && s->now >= s->young_until_ns;
 }
 
@@ -153,17 +164,21 @@ void place_jobs(struct sched *s)
 
     TAILQ_FOREACH (j, &s->live, live_node) {
         bool can = job_placeable(s, j);
-        if (j->placeable && !can)
+        if (can && is_fitted(s, j))
+            j->timed = j->refused = false;
+        if (!can && !j->timed)
             j->stuck_ns = s->now + s->config.silence_ns;
+        j->timed |= !can;
         j->placeable = can;
-        j->refused &= !can;
         streams_place(s, j);
     }
 }
 
 bool job_is_stuck(const struct sched *s, const struct job *j)
 {
-    return !j->placeable && s->now >= MAX(j->stuck_ns, s->young_until_ns);
+    int64_t young_ns = MIN(s->young_until_ns, j->stuck_ns + YOUNG_MOST_NS);
+
+    return !j->placeable && s->now >= MAX(j->stuck_ns, young_ns);
 }
 
 /* Tells those who wait for it. The job stays: a node that can may still come. */

@@ -37,6 +37,8 @@ enum {
 #define RESTART_WAIT_NS (2 * NS_PER_S)
 /* Where one node starts others do: so long none is missed yet. */
 #define YOUNG_NS (2 * NS_PER_S)
+/* So much longer a job waits at most because others keep coming: ten seconds in all. */
+#define YOUNG_MOST_NS (8 * NS_PER_S)
 
 /* A task of an open chunk.
  *   WAITING -> LEASED -> RECORDED
@@ -165,6 +167,7 @@ struct job {
     bool dry;                         /* its client was told a credit of 0 */
     bool over;                        /* for its owner has as many tasks as he may have */
     int64_t client_gone_ns, stuck_ns; /* stuck: not said before, while !placeable */
+    bool timed;                       /* stuck_ns is since when no node could run it */
     LIST_HEAD(, follower) followers;
     TAILQ_ENTRY(job) node;
     TAILQ_ENTRY(job) live_node;  /* in sched->live until it has ended */

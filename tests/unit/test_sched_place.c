@@ -205,6 +205,44 @@ static void followers_are_told_in_time(void **state)
     }
 }
 
+/* A worker that is started over and over, or many new ones, put that off for ten seconds
+ * at most; where it is the only one, from when it first came. */
+static void nodes_that_keep_coming_do_not_put_it_off(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        bool alone = i & 1, same = i & 2;
+        struct msg leaving = { .type = MSG_BEAT, .beat = { .leaving = true } };
+        struct msg beat = { .type = MSG_BEAT };
+        struct rig r = { 0 };
+        struct job_spec spec = spec_on("y");
+        int64_t told_ns = 0;
+        rig_init(&r);
+        if (!alone)
+            come(&r, WORKER, "x", "");
+        come(&r, OTHER, "z", "");
+        fx_group_free(commit(&r, say_spec(&r, 2, &spec)));
+        follow(&r, 2);
+        int64_t since_ns = r.now_ns;
+        for (int n = 0; n < 60 && !told_ns; n++) {
+            AUTO_FREE char *name = xasprintf("z%d", same ? 0 : n);
+            struct msg hello = hello_of(OTHER, name, (uint8_t)n);
+            r.now_ns += NS_PER_S / 2;
+            fx_group_free(say(&r, OTHER, &leaving));
+            fx_group_free(say(&r, CLIENT, &beat));
+            fx_group_free(say(&r, WORKER, &beat));
+            r.now_ns += NS_PER_S / 2;
+            struct fx_group *g = say(&r, OTHER, &hello);
+            const struct msg *error = sent_to(g, CLIENT, MSG_ERROR);
+            if (error && error->error.code == 10)
+                told_ns = r.now_ns;
+            fx_group_free(g);
+        }
+        assert_in_range(told_ns - since_ns, NS_PER_S, 12 * NS_PER_S);
+        sched_free(r.sched);
+    }
+}
+
 /* ---- chunks for one node ---- */
 
 static void a_chunk_runs_on_its_node_alone(void **state)
@@ -385,6 +423,7 @@ int main(void)
         cmocka_unit_test(what_nobody_can_run_is_refused_at_once),
         cmocka_unit_test(what_a_node_that_is_starting_can_run_is_not_refused),
         cmocka_unit_test(followers_are_told_in_time),
+        cmocka_unit_test(nodes_that_keep_coming_do_not_put_it_off),
         cmocka_unit_test(a_chunk_runs_on_its_node_alone),
         cmocka_unit_test(a_node_that_is_away_delays_nobody_else),
         cmocka_unit_test(a_chunk_stays_its_nodes_over_a_restart),
