@@ -1,6 +1,7 @@
 /* tidemill: the table of commands. */
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/crypto.h"
 #include "base/nearest.h"
@@ -86,12 +87,23 @@ int cmd_help(int argc, char **argv)
     return EXIT_OK;
 }
 
+/* Manifests of many nodes are open at once. */
+static void allow_files(void)
+{
+    struct rlimit rl;
+
+    CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+    rl.rlim_cur = rl.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &rl);
+}
+
 int main(int argc, char **argv)
 {
     const struct command *c;
 
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of its write */
     crypto_init();
+    allow_files();
     if (argc < 2) {
         cmd_help(1, argv);
         return EXIT_USAGE;

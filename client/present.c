@@ -164,6 +164,9 @@ int present_check_nodes(const struct present *p, const char *const *nodes, size_
 
     if (!p->manifest_dir)
         return 0;
+    if (p->by_node &&
+        sums_room(n * (size_t)__builtin_popcount(p->algos | p->out_algos), err) < 0)
+        return -1;
     s = sums_new(p->manifest_dir, p->force, p->by_node);
     for (size_t i = 0; i < n && rc == 0; i++)
         rc = sums_check(s, nodes[i], p->algos | p->out_algos, err);

@@ -34,7 +34,8 @@ int present_of_job(const struct tm_job_spec *spec, struct present *ret,
 /* -1: a manifest is there already, and force is not said; or lines of the same file on
  * several nodes would look alike. */
 int present_check(const struct present *p, struct tm_error *err);
-/* The same of manifests that are by node, once it is known which. */
+/* The same of manifests that are by node, once it is known which; and that they can be
+ * written. */
 int present_check_nodes(const struct present *p, const char *const *nodes, size_t n,
                         struct tm_error *err);
 /* Prints one result: data to stdout, a failure to stderr (or JSON). */

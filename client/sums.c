@@ -2,13 +2,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "client/cli.h"
 #include "client/manifest.h"
+
+/* Files that the command has open besides: a socket, its libraries' and its inputs. */
+enum { FILES_BESIDE = 64 };
 
 /* Of one node, or of all. */
 struct of_node {
@@ -138,10 +143,25 @@ int sums_check(const struct sums *s, const char *node, uint32_t algos,
     AUTO_FREE char *dir = dir_of(s, node);
     struct of_node o = { .dir = dir };
 
+    if (strlen(dir) - strlen(s->dir) > NAME_MAX + 1)
+        return fail(err, "--json names the nodes too",
+                    "the name of node %.80s... is too long for a directory", node);
     for (int a = 0; a < TM_ALGO_COUNT; a++)
         if ((algos & TM_BIT(a)) && must_be_new(s, &o, a, err) < 0)
             return -1;
     return 0;
+}
+
+int sums_room(size_t files, struct tm_error *err)
+{
+    struct rlimit rl;
+
+    CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+    if (files + FILES_BESIDE <= rl.rlim_cur)
+        return 0;
+    return fail(err, "fewer nodes or algorithms at a time, or a higher ulimit -n",
+                "%zu manifests would be open at once, and %llu files may be", files,
+                (unsigned long long)rl.rlim_cur);
 }
 
 static int dir_make(const struct sums *s, const struct of_node *o, struct tm_error *err)

@@ -14,9 +14,12 @@ struct sums;
  * nothing. */
 struct sums *sums_new(const char *dir, bool force, bool by_node);
 void sums_free(struct sums *s); /* those not published leave nothing; takes NULL */
-/* -1: one of these algorithms' is there already. node: whose, with by_node, else NULL. */
+/* -1: one of these algorithms' is there already, or none can be of that name. node:
+ * whose, with by_node, else NULL. */
 int sums_check(const struct sums *s, const char *node, uint32_t algos,
                struct tm_error *err);
+/* -1: the process may not have that many manifests open at once. */
+int sums_room(size_t files, struct tm_error *err);
 /* The manifest of an algorithm, and a node with by_node, to be written to. NULL with err.
  */
 FILE *sums_file(struct sums *s, struct span node, enum tm_algo algo,

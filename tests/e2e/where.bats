@@ -109,6 +109,12 @@ explains() { tidemill explain "$1" --json | grep -q "\"reason\":\"$2\""; }
     run -1 --separate-stderr tidemill hash --on each --on s2 -r many -o sums
     grep -q 'sums/s2/SHA256SUMS exists already' <<<"$stderr"
     [ "$(tidemill job ls --json | wc -l)" -eq "$jobs" ] # said before anything is hashed
+    # of many nodes' manifests each is open: as many files as there may be, else it is said at once
+    (ulimit -Sn 64 && tidemill hash --on each many/f00000 -o soft)
+    [ "$(ls soft | wc -l)" -eq 3 ]
+    run -1 --separate-stderr bash -c 'ulimit -n 70; exec tidemill hash -a sha256,b2,md5 --on each many/f00000 -o hard'
+    grep -q '9 manifests would be open at once, and 70 files may be' <<<"$stderr"
+    [ ! -e hard ]
     # another process prints it in the same way
     tidemill hash -d --on each --on site=a -r many -a sha256,b2
     tidemill wait last
@@ -116,6 +122,12 @@ explains() { tidemill explain "$1" --json | grep -q "\"reason\":\"$2\""; }
     tidemill results last -o sums2
     [ "$(ls sums2 | tr '\n' ' ')" = 's1 s2 ' ]
     b2sum -c --quiet sums2/s1/B2SUMS
+    long=$(printf '%%%.0s' {1..86}) # three bytes each, as a directory
+    start_node "$long" --root "$T"
+    until_ok node_is_up "$long"
+    run -1 --separate-stderr tidemill hash --on each many/f00000 -o sums3
+    grep -q 'is too long for a directory' <<<"$stderr"
+    [ ! -e sums3 ]
 }
 
 @test "--on each: a failure names its node; outputs of one name on each are no conflict" {
