@@ -125,3 +125,13 @@ struct span fx_keep(struct fx_group *g, struct span s)
 {
     return span_of(fx_keep_bytes(g, s.data, s.len), s.len);
 }
+
+uint64_t job_row_bytes(const struct job_row *j)
+{
+    return j->spec.len + j->name.len;
+}
+
+uint64_t chunk_row_bytes(const struct chunk_row *c)
+{
+    return c->lens->len + c->body->len + c->node.len;
+}

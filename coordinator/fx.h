@@ -28,8 +28,11 @@ struct job_row {
     uint64_t tasks;       /* in them */
     uint64_t ok, failed, poison, cancelled; /* visible records; their sum is the next
                                                record's cursor */
-    uint64_t bytes;                         /* of inputs accepted and of values visible */
+    uint64_t bytes; /* of its description, inputs accepted and values visible */
 };
+
+/* How many of job_row.bytes a job has without an input, and a chunk adds. */
+uint64_t job_row_bytes(const struct job_row *j);
 
 /* One row per public key that is known, also of those that may do nothing any more. */
 struct key_row {
@@ -53,6 +56,8 @@ struct chunk_row {
     struct blob *lens; /* n host-order u32 */
     struct blob *body;
 };
+
+uint64_t chunk_row_bytes(const struct chunk_row *c);
 
 /* Records of one Done (or of a cancelled chunk): a row of its own. */
 struct batch_row {

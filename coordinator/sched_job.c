@@ -175,6 +175,7 @@ static struct job *submit_new(struct sched *s, struct peer *p,
     struct job *j;
 
     memcpy(row.key, sub->key, sizeof(row.key));
+    row.bytes = job_row_bytes(&row);
     j = job_new(s, &row, &err);
     if (!j) {
         sched_error(s, p->id, 2, 0, MSG_SUBMIT, err.text, err.hint);
@@ -304,7 +305,7 @@ void sched_chunk(struct sched *s, struct peer *p, const struct msg *m)
     j->row.chunks++;
     j->row.tasks += c->n;
     j->owner->tasks += c->n;
-    job_stores(j, row->body->len);
+    job_stores(j, chunk_row_bytes(row));
     job_accepted(s, p->id, j);
 }
 

@@ -117,7 +117,7 @@ bool quota_refuses_job(struct sched *s, const struct peer *p, const struct msg_s
                (unsigned long long)q->jobs);
         return true;
     }
-    if (!has_bytes_for(s, p->owner, 1)) {
+    if (!has_bytes_for(s, p->owner, m->spec.len + m->name.len)) {
         refuse_bytes(s, p, 0, MSG_SUBMIT);
         return true;
     }
@@ -127,20 +127,25 @@ bool quota_refuses_job(struct sched *s, const struct peer *p, const struct msg_s
 bool quota_refuses_chunk(struct sched *s, const struct peer *p, const struct job *j,
                          const struct msg *m)
 {
-    if (!is_limited(p) || has_bytes_for(s, p->owner, m->body.len))
+    uint64_t bytes =
+        m->chunk.n * sizeof(*m->chunk.lens) + m->body.len + m->chunk.node.len;
+
+    if (!is_limited(p) || has_bytes_for(s, p->owner, bytes))
         return false;
     refuse_bytes(s, p, j->row.id, MSG_CHUNK);
     return true;
 }
 
-/* What the windows of its jobs let through after they were told: a chunk each. */
+/* What the windows of its jobs let through after they were told: a chunk each, of as many
+ * jobs as one submits at a time. */
 bool quota_is_over(const struct sched *s, const struct peer *p)
 {
+    enum { JOBS_MAX = 16 };
     uint64_t max = s->config.quota.tasks;
 
     return max && is_limited(p) &&
-           p->owner->tasks >=
-               max + (uint64_t)WIRE_CHUNK_TASKS_MAX * MAX(1u, p->owner->submitting);
+           p->owner->tasks >= max + (uint64_t)WIRE_CHUNK_TASKS_MAX *
+                                        MIN(MAX(1u, p->owner->submitting), JOBS_MAX);
 }
 
 /* A task weighs more than 4 bytes in a window; one that is open lets in a chunk at least.

@@ -159,7 +159,7 @@ static void check_chunk(struct check *c, sqlite3_stmt *st)
     c->n = n;
     c->first = c->chunk_first + n;
     c->seq = seq + 1;
-    c->bytes += body.len;
+    c->bytes += lens.len + body.len + column_span(st, 6).len;
     c->totals->chunks++;
     c->totals->tasks += n;
     memset(c->seen, 0, sizeof(c->seen));
@@ -213,7 +213,8 @@ static void check_job(struct check *c, sqlite3_stmt *st)
         found(c, "its description is not what was submitted");
     if (spec_unpack(c->job.spec, &spec, &err) < 0)
         found(c, "its description cannot be read: %s", err.text);
-    c->first = c->cursor = c->bytes = 0;
+    c->first = c->cursor = 0;
+    c->bytes = job_row_bytes(&c->job);
     c->seq = 0;
     memset(c->by, 0, sizeof(c->by));
     each(c, "chunks",

@@ -14,7 +14,7 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_COMMIT] = "COMMIT",
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_JOB] = "INSERT INTO job(" JOB_COLUMNS ")"
-               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0,0,0)",
+               " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0,0,?)",
     [ST_CHUNK] = "INSERT INTO chunk(id, first, n, digest, lens, body, node)"
                  " VALUES(?,?,?,?,?,?,?)",
     [ST_GROW] = "UPDATE job SET chunks = chunks + 1, tasks = tasks + ?,"
@@ -166,9 +166,10 @@ void sql_rollback(struct sql *q)
 static int save_job(struct sql *q, const struct fx *fx)
 {
     const struct job_row *j = &fx->job;
-    sqlite3_stmt *st = BOUND(q, ST_JOB, (int64_t)j->id, 0, 0, 0, 0, j->priority,
-                             j->retries, j->task_timeout_ns, j->deadline_ns, j->detached,
-                             j->created_wall_ns, j->ended_wall_ns, j->state);
+    sqlite3_stmt *st =
+        BOUND(q, ST_JOB, (int64_t)j->id, 0, 0, 0, 0, j->priority, j->retries,
+              j->task_timeout_ns, j->deadline_ns, j->detached, j->created_wall_ns,
+              j->ended_wall_ns, j->state, 0, (int64_t)job_row_bytes(j));
     uint8_t digest[WIRE_DIGEST_BYTES];
 
     bind_span(st, 2, span_of(j->key, sizeof(j->key)));
@@ -194,7 +195,7 @@ static int save_chunk(struct sql *q, const struct fx *fx)
     rc = sql_run(st);
     if (rc != SQLITE_DONE)
         return rc;
-    return sql_run(BOUND(q, ST_GROW, c->n, (int64_t)c->body->len, (int64_t)c->job));
+    return sql_run(BOUND(q, ST_GROW, c->n, (int64_t)chunk_row_bytes(c), (int64_t)c->job));
 }
 
 static int save_state(struct sql *q, const struct fx *fx)

@@ -110,7 +110,7 @@ static void save_chunk(struct world *w, struct stored_job *j, const struct chunk
     j->n_chunks++;
     j->row.chunks++;
     j->row.tasks += row->n;
-    j->row.bytes += row->body->len;
+    j->row.bytes += chunk_row_bytes(row);
 }
 
 static void count_up(struct stored_job *j, const struct blob *statuses, uint32_t n,

@@ -25,7 +25,7 @@ struct fixture {
     struct err failed;
     uint64_t next_row;
     unsigned jobs, chunks, recorded, pending, removed, keys;
-    uint64_t job_bytes;
+    uint64_t job_bytes;     /* of its inputs and values */
     struct key_row key_row; /* the last one; its spans are gone */
     char key_name[32];
     int64_t run_ns;
@@ -52,7 +52,7 @@ static const struct store_events events = { committed, failed, full };
 static inline void on_job(void *arg, const struct job_row *row)
 {
     ((struct fixture *)arg)->jobs++;
-    ((struct fixture *)arg)->job_bytes = row->bytes;
+    ((struct fixture *)arg)->job_bytes = row->bytes - job_row_bytes(row);
     assert_true(span_eq(row->name, SPAN_LIT("name")));
 }
 /* Which node a chunk is for. */

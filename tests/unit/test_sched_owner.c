@@ -227,6 +227,7 @@ static void priorities_have_a_ceiling(void **state)
 static void bytes_have_a_limit(void **state)
 {
     struct sched_quota quota = { .stored_bytes = 8 * KIB, .priority = INT32_MAX };
+    uint32_t left = 3 * KIB - (uint32_t)spec_of(false).len - 2 * sizeof(uint32_t);
     struct rig r;
 
     (void)state;
@@ -234,13 +235,40 @@ static void bytes_have_a_limit(void **state)
     accept(&r, submit_as(&r, ALICE, 2, 0), ALICE);
     accept(&r, submit_as(&r, EVE, 3, 0), EVE);
     accept(&r, chunk_as(&r, ALICE, 2, 0, 1, 5 * KIB), ALICE);
-    struct fx_group *g = chunk_as(&r, ALICE, 2, 1, 1, 3 * KIB + 1);
+    struct fx_group *g = chunk_as(&r, ALICE, 2, 1, 1, left + 1);
     assert_null(find(g, FX_CHUNK, 0));
     expect_error(g, ALICE, 5, MSG_CHUNK,
                  "quota of alice: 5 KiB of inputs and results are stored, 8 KiB may be");
-    accept(&r, chunk_as(&r, ALICE, 2, 1, 1, 3 * KIB), ALICE);
+    accept(&r, chunk_as(&r, ALICE, 2, 1, 1, left), ALICE);
     expect_error(submit_as(&r, ALICE, 4, 0), ALICE, 5, MSG_SUBMIT, NULL);
     accept(&r, chunk_as(&r, EVE, 3, 0, 1, 16 * KIB), EVE);
+    sched_free(r.sched);
+}
+
+/* What is no byte of an input is stored too: lengths, specs. */
+static void empty_inputs_and_jobs_have_bytes(void **state)
+{
+    struct sched_quota quota = { .stored_bytes = 8 * KIB, .priority = INT32_MAX };
+    struct rig r;
+    uint8_t key = 2;
+
+    (void)state;
+    init(&r, quota);
+    accept(&r, submit_as(&r, ALICE, key, 0), ALICE);
+    expect_error(chunk_as(&r, ALICE, 2, 0, 2 * KIB, 0), ALICE, 5, MSG_CHUNK, NULL);
+    struct fx_group *g = submit_as(&r, ALICE, ++key, 0);
+    while (!sent_to(g, ALICE, MSG_ERROR)) {
+        assert_true(key < UINT8_MAX);
+        accept(&r, g, ALICE);
+        struct msg m = { .type = MSG_SUBMIT };
+        static const char name[WIRE_TEXT_MAX] = { 'n' };
+        m.submit = (struct msg_submit){ .key = { ++key },
+                                        .spec = spec_of(false),
+                                        .name = span_of(name, sizeof(name)) };
+        g = say_as(&r, ALICE, &m);
+    }
+    assert_true(key < 2 + 8 + 2); /* 1 KiB of a name each */
+    expect_error(g, ALICE, 5, MSG_SUBMIT, NULL);
     sched_free(r.sched);
 }
 
@@ -281,6 +309,31 @@ static void tasks_wait_for_those_before(void **state)
     assert_int_equal(window(&r, chunk_as(&r, ALICE, 4, 0, EACH, 1), ALICE), 4 * EACH / 2);
     assert_int_equal(window(&r, submit_as(&r, BOB, 5, 0), BOB), 4 * MOST); /* his own */
     assert_int_equal(window(&r, submit_as(&r, EVE, 6, 0), EVE), 4 * MIB);
+    sched_free(r.sched);
+}
+
+/* However many jobs were told of a window before it was full. */
+static void many_jobs_do_not_pass_the_limit_of_tasks(void **state)
+{
+    enum { MOST = 16, JOBS = 20, EACH = 4096 };
+    struct sched_quota quota = { .tasks = MOST, .priority = INT32_MAX };
+    struct rig r;
+    unsigned taken = 0;
+
+    (void)state;
+    init(&r, quota);
+    for (uint8_t i = 0; i < JOBS; i++)
+        accept(&r, submit_as(&r, ALICE, (uint8_t)(2 + i), 0), ALICE);
+    for (uint64_t i = 0; i < JOBS; i++) {
+        struct fx_group *g = chunk_as(&r, ALICE, 2 + i, 0, EACH, 0);
+        taken += find(g, FX_CHUNK, 0) != NULL;
+        if (sent_to(g, ALICE, MSG_ERROR)) {
+            expect_error(g, ALICE, 1, MSG_CHUNK, WIRE_NO_SESSION);
+            break;
+        }
+        fx_group_free(commit(&r, g));
+    }
+    assert_int_equal(taken, 17); /* a chunk of 16 jobs, and the one that passed it */
     sched_free(r.sched);
 }
 
@@ -339,8 +392,8 @@ static void quotas_last(void **state)
     assert_int_equal(told(g, ALICE), 4); /* one task */
     fx_group_free(g);
     expect_error(submit_as(&r, ALICE, 2, 0), ALICE, 5, MSG_SUBMIT, NULL);
-    expect_error(chunk_as(&r, ALICE, 1, 1, 1, 11), ALICE, 5, MSG_CHUNK, NULL);
-    g = chunk_as(&r, ALICE, 1, 1, 1, 10);
+    expect_error(chunk_as(&r, ALICE, 1, 1, 1, 7), ALICE, 5, MSG_CHUNK, NULL);
+    g = chunk_as(&r, ALICE, 1, 1, 1, 6);
     assert_int_equal(told(g, ALICE), 0);
     fx_group_free(g);
     sched_free(r.sched);
@@ -357,6 +410,8 @@ int main(void)
         cmocka_unit_test(jobs_have_a_number),
         cmocka_unit_test(priorities_have_a_ceiling),
         cmocka_unit_test(bytes_have_a_limit),
+        cmocka_unit_test(empty_inputs_and_jobs_have_bytes),
+        cmocka_unit_test(many_jobs_do_not_pass_the_limit_of_tasks),
         cmocka_unit_test(tasks_wait_for_those_before),
         cmocka_unit_test(a_closed_window_opens_again),
         cmocka_unit_test(quotas_last),

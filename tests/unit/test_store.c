@@ -168,6 +168,9 @@ static void a_page_reads_what_it_goes_over(void **state)
     }
 }
 
+/* Of the chunks of fill(): bodies, lengths of 20, a node. */
+enum { INPUT_BYTES = 50 + 20 * 4 + 2 };
+
 static void everything_is_there_after_a_reopen(void **state)
 {
     struct fixture *f = *state;
@@ -187,7 +190,7 @@ static void everything_is_there_after_a_reopen(void **state)
     assert_int_equal(f->recorded, 14);
     assert_int_equal(f->pending, 4);
     assert_int_equal(f->next_row, 4);
-    assert_int_equal(f->job_bytes, 50 + 20); /* of inputs, of what is visible */
+    assert_int_equal(f->job_bytes, INPUT_BYTES + 20); /* of what is visible */
     assert_int_equal(f->keys, 1);
     assert_string_equal(f->key_name, "alice");
     assert_int_equal(f->key_row.role, ROLE_CLIENT);
@@ -228,7 +231,7 @@ static void pending_is_shown_once_published(void **state)
     assert_memory_equal(r->ret.values->data, "v10v11", 6);
     store_close(f->store, false);
     open_store(f);
-    assert_int_equal(f->job_bytes, 50 + 20 + 6);
+    assert_int_equal(f->job_bytes, INPUT_BYTES + 20 + 6);
 }
 
 /* A key has one row, the last one that was said of it. */

@@ -81,7 +81,7 @@ static void broken_promises_are_named(void **state)
         { "UPDATE job SET state = 2", "it has ended with 10 records for 20 tasks" },
         { "UPDATE job SET tasks = 21", "20 tasks in 2 chunks are there, 21 in 2 were" },
         { "DELETE FROM job", "chunk 1 belongs to no chunk of a job" },
-        { "UPDATE job SET bytes = 1", "70 bytes are stored, 1 are counted" },
+        { "UPDATE job SET bytes = 1", "168 bytes are stored, 1 are counted" },
         { "UPDATE key SET role = 2", "key alice: it is not what was written" },
         { "UPDATE key SET revoked = 7", "key alice: it is not what was written" },
         { "UPDATE meta SET v = -1 WHERE k = 'epoch'",
