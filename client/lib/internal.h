@@ -54,6 +54,7 @@ struct tm_job {
     bool on_ready, on_asked, on_filling, by_key, by_id;
     bool attached; /* not submitted by us: no key */
     bool orphan;   /* freed by the caller; lives until its last chunk is acknowledged */
+    bool keyed;    /* the caller gave its key: he may submit it again, and go on */
     bool unwanted; /* nobody waits for it any more: cancel it when it has an id */
     struct err failed; /* code != 0: the coordinator refused something about it */
 

@@ -72,7 +72,8 @@ int job_new(struct conn *c, const struct tm_job_spec *spec, struct tm_job **ret,
         job->attached = true;
         return 0;
     }
-    if (spec->key)
+    job->keyed = spec->key != NULL;
+    if (job->keyed)
         memcpy(job->key, spec->key, sizeof(job->key));
     else
         crypto_random(job->key, sizeof(job->key));
@@ -332,6 +333,10 @@ void job_on_error(struct conn *c, const struct msg *m, const struct err *why)
             job_forget(job);
         conn_notify(c);
     } else {
+        /* Half of it is there, and nobody can add the rest. */
+        if (m->error.about == MSG_CHUNK && m->error.code == TM_DENIED && !job->keyed &&
+            !job->failed.code)
+            query_cancel_unheard(c, job->id);
         job_fail(job, why);
     }
 }

@@ -48,6 +48,7 @@ struct fake {
     bool mute_orders;      /* does them, but the answer is lost */
     uint32_t credit_bytes; /* of Accepted */
     uint32_t take_chunks;  /* later ones are lost */
+    bool deny_chunks;      /* over a quota */
     uint64_t give_results; /* of each job; no more are sent */
     uint32_t value_bytes;  /* the body of each value */
     uint64_t epoch;
@@ -197,6 +198,10 @@ static void fake_chunk_in(struct fake *f, peer_id peer, const struct msg *m)
         c->n > WIRE_CHUNK_TASKS_MAX ||
         m->body.len + c->n * sizeof(uint32_t) > WIRE_CHUNK_BYTES_MAX) {
         f->wrong += c->seq < f->take_chunks; /* after a lost one the next are early */
+        return;
+    }
+    if (f->deny_chunks) {
+        fake_error(f, peer, 5, j->id, MSG_CHUNK, "quota of x");
         return;
     }
     if (c->seq < j->n_chunks) {

@@ -376,6 +376,28 @@ static void a_cancelled_job_ends(void **state)
     assert_int_equal(heard.state, TM_JOB_CANCELLED);
 }
 
+/* It would stay open, and count, until it is given up; who has its key may go on. */
+static void what_is_over_a_quota_is_cancelled(void **state)
+{
+    struct world *w = *state;
+    static const uint8_t key[16] = { 1 };
+    struct tm_job_spec keyed = bytes_spec;
+    struct tm_error err = { 0 };
+    struct tm_rows *rows;
+    keyed.key = key;
+    fake_set(w->fake, w->fake->deny_chunks = true);
+    for (int i = 0; i < 2; i++) {
+        struct tm_job *job = submit(w, i ? &bytes_spec : &keyed);
+        add_one(job, 0, 10);
+        assert_int_equal(tm_sync(job, 20 * NS_PER_S, &err), -1);
+        assert_int_equal(err.code, TM_DENIED);
+        tm_job_free(job);
+        assert_int_equal(tm_query(w->tm, "jobs", 0, &rows, &err), 0); /* behind it */
+        tm_rows_free(rows);
+        assert_int_equal(fake_saw(w->fake, &w->fake->cancels), i);
+    }
+}
+
 static void refusals_reach_their_caller(void **state)
 {
     struct world *w = *state;
@@ -460,6 +482,7 @@ int main(void)
         WORLD_TEST(a_known_key_is_the_same_job),
         WORLD_TEST(a_freed_job_is_still_submitted),
         WORLD_TEST(a_cancelled_job_ends),
+        WORLD_TEST(what_is_over_a_quota_is_cancelled),
         WORLD_TEST(refusals_reach_their_caller),
         WORLD_TEST(a_job_is_described_as_it_was_submitted),
         WORLD_TEST(rows_can_be_walked),
