@@ -28,8 +28,9 @@ static const struct sub subs[] = {
     { "invite", "--role ROLE [--name NAME] [--owner NAME] [--uses N] [--expires TIME]",
       "print an invitation: whoever has it may enrol a key",
       "|role|owner|uses|expires|endpoint|", 0, 0, admit_invite, NULL },
-    { "revoke", "NAME|KEY...", "let keys come no more, and end what they do", NULL, 1,
-      SIZE_MAX, admit_revoke, NULL },
+    { "revoke", "NAME|KEY...",
+      "let keys come no more, and end their connections; jobs they sealed run on", NULL,
+      1, SIZE_MAX, admit_revoke, NULL },
     { "ls", "", "list the keys that the cluster knows", NULL, 0, 0, admit_list, NULL },
     { NULL, NULL, NULL, NULL, 0, 0, NULL, NULL },
 };

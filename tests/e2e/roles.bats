@@ -112,6 +112,13 @@ told() {
     [ "$(grep -c ' denied .*key="alice" message=\(Drain\|Query\)' coord.err)" -eq 2 ]
 }
 
+# Within the second that is promised, and what a busy machine needs besides.
+ended_soon() {
+    local ms=$((($(date +%s%N) - begun) / 1000000))
+    echo "$1 ended $ms ms later"
+    [ "$ms" -lt 3000 ]
+}
+
 @test "what a connected key does ends when it is revoked; its tasks go to others" {
     large
     start_keyed
@@ -131,7 +138,7 @@ told() {
     status=0
     wait "$first" || status=$?
     [ "$status" -eq 5 ]
-    echo "the worker ended $((($(date +%s%N) - begun) / 1000000)) ms later"
+    ended_soon "the worker"
     grep -q 'error: the key store1 was revoked' store1.err
     until_ok is_leased
     tidemill node show store2 | grep -Eq '^tasks +1$'
@@ -139,7 +146,7 @@ told() {
     begun=$(date +%s%N)
     status=0
     wait "$follower" || status=$?
-    echo "the client ended $((($(date +%s%N) - begun) / 1000000)) ms later"
+    ended_soon "the client"
     [ "$status" -eq 5 ]
     grep -q 'error: the key alice was revoked' follow.err
     tidemill wait j1
