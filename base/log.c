@@ -5,6 +5,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/text.h"
+
 enum { LINE_MAX_BYTES = 2048 };
 
 static const char *const level_names[] = { "error", "warn", "info", "debug" };
@@ -28,12 +30,18 @@ int log_level_parse(const char *name, enum log_level *ret_level)
     return -1;
 }
 
-/* Newlines and control bytes of what a peer sent must not forge a line. */
+/* Newlines and control bytes of what a peer sent must not forge a line, nor command the
+ * terminal that shows it. */
 static void make_printable(char *s)
 {
-    for (; *s; s++)
-        if ((unsigned char)*s < 0x20 || *s == 0x7f)
-            *s = '?';
+    while (*s) {
+        size_t len = utf8_len(span_str(s));
+        if (len && text_is_plain(span_of(s, len))) {
+            s += len;
+        } else {
+            *s++ = '?';
+        }
+    }
 }
 
 void log_line(enum log_level level, const char *event, const char *fmt, ...)

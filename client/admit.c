@@ -45,11 +45,11 @@ static const char *time_text(uint64_t wall_ns, const char *none, char text[32])
 
 static void line(const struct tm_rows *rows)
 {
-    AUTO_FREE char *name = row_text(rows, "name");
-    AUTO_FREE char *key = row_text(rows, "public");
-    AUTO_FREE char *role = row_text(rows, "role");
-    AUTO_FREE char *owner = row_text(rows, "owner");
-    AUTO_FREE char *state = row_text(rows, "state");
+    AUTO_FREE char *name = row_shown(rows, "name");
+    AUTO_FREE char *key = row_shown(rows, "public");
+    AUTO_FREE char *role = row_shown(rows, "role");
+    AUTO_FREE char *owner = row_shown(rows, "owner");
+    AUTO_FREE char *state = row_shown(rows, "state");
     AUTO_FREE char *grants = row_text(rows, "grants");
     AUTO_FREE char *what = grants[0] ? xasprintf("%s %s", role, grants) : xstrdup(role);
     char end[32];
@@ -63,8 +63,8 @@ static void line(const struct tm_rows *rows)
 static void say_each(const struct call *call, struct tm_rows *rows, const char *what)
 {
     while (tm_rows_next(rows)) {
-        AUTO_FREE char *name = row_text(rows, "name");
-        AUTO_FREE char *role = row_text(rows, "role");
+        AUTO_FREE char *name = row_shown(rows, "name");
+        AUTO_FREE char *role = row_shown(rows, "role");
         if (call->json)
             row_json(rows);
         else

@@ -22,7 +22,7 @@ static int explain_one(struct tm *tm, uint64_t id)
         return cli_error(&none);
     }
     while (tm_rows_next(rows)) {
-        AUTO_FREE char *text = row_text(rows, "text");
+        AUTO_FREE char *text = row_shown(rows, "text");
         if (json)
             row_json_job(rows, id);
         else

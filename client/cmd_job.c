@@ -22,9 +22,9 @@ static const struct opt table[] = {
 
 static void job_line(const struct tm_rows *rows)
 {
-    AUTO_FREE char *command = row_text(rows, "command");
-    AUTO_FREE char *state = row_text(rows, "state");
-    AUTO_FREE char *name = row_text(rows, "name");
+    AUTO_FREE char *command = row_shown(rows, "command");
+    AUTO_FREE char *state = row_shown(rows, "state");
+    AUTO_FREE char *name = row_shown(rows, "name");
     uint64_t failed = tm_rows_uint(rows, "failed") + tm_rows_uint(rows, "quarantined");
     char id[24], tasks[32], ok[32], bad[32];
 

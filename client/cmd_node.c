@@ -24,9 +24,9 @@ static const struct opt table[] = {
 
 static void line(const struct tm_rows *rows)
 {
-    AUTO_FREE char *name = row_text(rows, "name");
-    AUTO_FREE char *state = row_text(rows, "state");
-    AUTO_FREE char *labels = row_text(rows, "labels");
+    AUTO_FREE char *name = row_shown(rows, "name");
+    AUTO_FREE char *state = row_shown(rows, "state");
+    AUTO_FREE char *labels = row_shown(rows, "labels");
     char procs[48], coros[48], tasks[32], done[32];
 
     snprintf(procs, sizeof(procs), "%llu/%llu",

@@ -1,5 +1,7 @@
 #include "client/json.h"
 
+#include "base/text.h"
+
 static void key_of(struct buf *out, const char *key)
 {
     if (out->len && out->data[out->len - 1] != '{')
@@ -45,35 +47,6 @@ void json_object(struct buf *out, const char *key)
 {
     key_of(out, key);
     json_open(out);
-}
-
-/* Length of the UTF-8 sequence at s (RFC 3629), 0 when it is none. */
-static size_t utf8_len(struct span s)
-{
-    static const struct {
-        uint8_t from, to, second_min, second_max, len;
-    } rows[] = {
-        { 0x00, 0x7f, 0, 0, 1 },       { 0xc2, 0xdf, 0x80, 0xbf, 2 },
-        { 0xe0, 0xe0, 0xa0, 0xbf, 3 }, { 0xe1, 0xec, 0x80, 0xbf, 3 },
-        { 0xed, 0xed, 0x80, 0x9f, 3 }, { 0xee, 0xef, 0x80, 0xbf, 3 },
-        { 0xf0, 0xf0, 0x90, 0xbf, 4 }, { 0xf1, 0xf3, 0x80, 0xbf, 4 },
-        { 0xf4, 0xf4, 0x80, 0x8f, 4 },
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        if (s.data[0] < rows[i].from || s.data[0] > rows[i].to)
-            continue;
-        if (rows[i].len > s.len)
-            return 0;
-        if (rows[i].len > 1 &&
-            (s.data[1] < rows[i].second_min || s.data[1] > rows[i].second_max))
-            return 0;
-        for (size_t k = 2; k < rows[i].len; k++)
-            if ((s.data[k] & 0xc0) != 0x80)
-                return 0;
-        return rows[i].len;
-    }
-    return 0;
 }
 
 static void add_char(struct buf *out, struct span s, size_t len)

@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "base/text.h"
 #include "client/cli.h"
 #include "client/json.h"
 
@@ -19,6 +20,14 @@ static bool printable(const char *key)
 char *row_text(const struct tm_rows *rows, const char *key)
 {
     return span_dup(text_of(tm_rows_text(rows, key)));
+}
+
+char *row_shown(const struct tm_rows *rows, const char *key)
+{
+    AUTO_BUF out = BUF_INIT;
+
+    text_show(&out, text_of(tm_rows_text(rows, key)));
+    return span_dup(buf_span(&out));
 }
 
 void row_json(const struct tm_rows *rows)
@@ -71,6 +80,14 @@ static void show_duration(const char *key, uint64_t ns)
         printf("%-15s %.3g s\n", key, (double)ns / NS_PER_S);
 }
 
+static void show_text(const char *key, struct span text)
+{
+    AUTO_BUF out = BUF_INIT;
+
+    text_show(&out, text);
+    printf("%-15s %s\n", key, buf_str(&out));
+}
+
 static void show_field(const char *key, const struct tm_value *v)
 {
     char n[32];
@@ -86,7 +103,7 @@ static void show_field(const char *key, const struct tm_value *v)
     else if (strcmp(key, "id") == 0)
         printf("%-15s j%llu\n", "job", (unsigned long long)v->uint);
     else if (v->kind == TM_TEXT && v->text.len)
-        printf("%-15s %.*s\n", key, (int)v->text.len, (const char *)v->text.data);
+        show_text(key, text_of(v->text));
     else if (v->kind == TM_UINT)
         printf("%-15s %s\n", key, cli_count(v->uint, n));
     else if (v->kind == TM_INT)

@@ -11,5 +11,7 @@ void row_json_job(const struct tm_rows *rows, uint64_t job); /* 0 = of none */
 void row_show(const struct tm_rows *rows);
 /* A text of the row as a string; caller frees. */
 char *row_text(const struct tm_rows *rows, const char *key);
+/* The same, for a person's eyes: what a terminal would obey is escaped. */
+char *row_shown(const struct tm_rows *rows, const char *key);
 
 #endif

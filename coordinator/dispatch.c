@@ -1,6 +1,9 @@
 #include "coordinator/dispatch.h"
 #include "coordinator/sched_state.h"
 
+#include "base/text.h"
+#include "proto/select.h"
+
 enum {
     CLIENT = BIT(ROLE_CLIENT),
     WORKER = BIT(ROLE_WORKER),
@@ -123,6 +126,22 @@ static void take_hello(struct sched *s, struct peer *p, struct key *k,
     p->heard_ns = s->now;
 }
 
+/* NULL, or why nobody can come with this Hello: others see its name and its labels. */
+static const char *bad_hello(const struct msg_hello *h)
+{
+    struct span label;
+    size_t pos = 0;
+
+    if (h->role != ROLE_WORKER)
+        return text_is_plain(h->name) ? NULL : "a name has no control characters";
+    if (select_check_name(h->name, NULL) < 0)
+        return "no node can be called so";
+    while (select_next(h->labels, &pos, &label))
+        if (select_check_label(label, NULL) < 0)
+            return "not a label";
+    return NULL;
+}
+
 static void on_hello(struct sched *s, peer_id id, struct key *k, const struct msg *m)
 {
     const struct msg_hello *h = &m->hello;
@@ -141,6 +160,11 @@ static void on_hello(struct sched *s, peer_id id, struct key *k, const struct ms
     }
     if (k && !key_may_come(s, id, k, h->role))
         return;
+    const char *bad = bad_hello(h);
+    if (bad) {
+        sched_error(s, id, 2, 0, MSG_HELLO, bad, "");
+        return;
+    }
     if (!p) {
         p = xcalloc(1, sizeof(*p));
         p->id = id;

@@ -3,6 +3,7 @@
 #include "coordinator/sched_state.h"
 
 #include "base/checksum.h"
+#include "proto/select.h"
 
 static uint64_t job_records(const struct job *j)
 {
@@ -245,6 +246,8 @@ static const char *chunk_refusal(struct sched *s, struct job *j, const struct ms
     for (uint32_t i = 0; i < c->n; i++)
         if (c->lens[i] > INPUT_MAX_BYTES)
             return "input too large";
+    if (c->node.len && select_check_name(c->node, NULL) < 0)
+        return "no node can be called so";
     if (c->seq > j->row.chunks)
         return "chunk out of order";
     if (!digest_fits(c, m->body))

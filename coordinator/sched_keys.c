@@ -2,6 +2,8 @@
  * those who come by them. A key that may do nothing any more stays known, so that its
  * holder can be told why. */
 #include "coordinator/sched_state.h"
+
+#include "base/text.h"
 #include "proto/map.h"
 
 enum {
@@ -194,9 +196,9 @@ static void answer_key(struct sched *s, struct peer *p, uint32_t id, const struc
 static bool is_plain(struct span text)
 {
     for (size_t i = 0; i < text.len; i++)
-        if (text.data[i] < ' ' || text.data[i] == 0x7f)
+        if (text.data[i] == '"' || text.data[i] == '\\') /* it stands in quotes in logs */
             return false;
-    return text.len <= NAME_BYTES_MAX;
+    return text.len <= NAME_BYTES_MAX && text_is_plain(text);
 }
 
 /* One line, not empty, and nothing that a public key could be taken for, or somebody who

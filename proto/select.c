@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 
+#include "base/text.h"
 #include "proto/wire.h"
 
 #define EACH SPAN_LIT("each")
@@ -52,12 +53,11 @@ int select_check_label(struct span l, struct err *err)
 {
     const uint8_t *eq = l.len ? memchr(l.data, '=', l.len) : NULL;
     size_t key = eq ? (size_t)(eq - l.data) : 0;
-    bool good = key > 0 && l.len <= WIRE_TEXT_MAX;
+    bool good = key > 0 && l.len <= WIRE_TEXT_MAX && text_is_plain(l);
 
     for (size_t i = 0; good && i < l.len; i++) {
         uint8_t c = l.data[i];
-        good = i < key ? isalnum(c) || (c && strchr("._-/", c))
-                       : c > ' ' && c != 0x7f && c != ',';
+        good = i < key ? isalnum(c) || (c && strchr("._-/", c)) : c != ' ' && c != ',';
     }
     if (good)
         return 0;
@@ -68,13 +68,14 @@ int select_check_label(struct span l, struct err *err)
 
 int select_check_name(struct span name, struct err *err)
 {
-    bool good = name.len && name.len <= WIRE_TEXT_MAX && !span_eq(name, EACH);
+    bool good = name.len && name.len <= WIRE_TEXT_MAX && !span_eq(name, EACH) &&
+                text_is_plain(name);
 
     for (size_t i = 0; good && i < name.len; i++)
-        good = name.data[i] > ' ' && name.data[i] != 0x7f && name.data[i] != '=';
+        good = !strchr(" =\"\\", name.data[i]);
     if (good)
         return 0;
     err_set(err, 2, "no node can be called '%.*s'", (int)MIN(name.len, (size_t)200),
             (const char *)name.data);
-    return err_hint(err, "a name has no white space and no =, and is not 'each'");
+    return err_hint(err, "a name has no white space, none of = \" \\, and is not 'each'");
 }

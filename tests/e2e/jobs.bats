@@ -22,6 +22,16 @@ half_fails() {
     run -3 --separate-stderr tidemill wait j1
 }
 
+@test "a job's name commands no terminal" {
+    echo 1 >first
+    start_coordinator
+    tidemill hash -d --name $'a\e[2J\xc2\x9b' first
+    for sub in "job ls" "job show j1"; do
+        run -0 tidemill $sub
+        [[ $output == *'a\x1b[2J\xc2\x9b'* ]]
+    done
+}
+
 @test "pause stops leasing, also over a restart of the coordinator; resume goes on" {
     echo 1 >first
     start_coordinator

@@ -237,7 +237,8 @@ static void trust_says_who_a_key_is(void **state)
 static void what_cannot_be_a_key_is_refused(void **state)
 {
     static char long_name[200];
-    const char *const names[] = { "", "two\nlines", long_name, user_of(BOB) };
+    const char *const names[] = { "",     "two\nlines", long_name,  user_of(BOB),
+                                  "a\"b", "a\\b",       "\xc2\x9b", "\x9b" };
     struct rig r;
 
     (void)state;

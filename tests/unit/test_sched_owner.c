@@ -138,6 +138,29 @@ static void nobody_has_a_local_name_by_a_key(void **state)
     sched_free(r.sched);
 }
 
+/* Others see the names of nodes, their labels, and whom a chunk is for. */
+static void a_name_commands_no_terminal(void **state)
+{
+    struct msg node = hello_of(OTHER, "n\x1b[2J", 9), label = hello_of(OTHER, "n", 9);
+    struct msg client = hello_of(CLIENT, "x\x1b[2J", 0), m = { .type = MSG_CHUNK };
+    uint32_t lens[] = { 0 };
+    struct rig r;
+
+    (void)state;
+    init(&r, none);
+    label.hello.labels = SPAN_LIT("a=b\nk=\x1b[2J");
+    expect_error(say(&r, OTHER, &node), OTHER, 2, MSG_HELLO, "no node can be called so");
+    expect_error(say(&r, OTHER, &label), OTHER, 2, MSG_HELLO, "not a label");
+    expect_error(say(&r, 50, &client), 50, 2, MSG_HELLO,
+                 "a name has no control characters");
+    m.chunk = (struct msg_chunk){ .job = 1, .n = 1, .lens = lens };
+    m.chunk.node = SPAN_LIT("n\x1b[2J");
+    struct span parts[] = { span_of(lens, sizeof(lens)), SPAN_NONE, m.chunk.node };
+    checksum(parts, ARRAY_LEN(parts), m.chunk.digest);
+    expect_error(say(&r, CLIENT, &m), CLIENT, 1, MSG_CHUNK, "no node can be called so");
+    sched_free(r.sched);
+}
+
 /* Another connection of a submitter's process takes its place, and a process is known by
  * its nonce; but nobody takes another's place by saying it. */
 static void a_nonce_makes_nobody_an_heir(void **state)
@@ -405,6 +428,7 @@ int main(void)
         cmocka_unit_test(a_job_is_its_keys_owners),
         cmocka_unit_test(an_owner_lasts),
         cmocka_unit_test(nobody_has_a_local_name_by_a_key),
+        cmocka_unit_test(a_name_commands_no_terminal),
         cmocka_unit_test(a_nonce_makes_nobody_an_heir),
         cmocka_unit_test(an_heir_is_told_of_credit),
         cmocka_unit_test(jobs_have_a_number),

@@ -57,6 +57,14 @@ static void labels_and_names_cannot_be_mistaken(void **state)
         { "", -1, -1 },
         { "rack/1=\xc3\xa4", 0, -1 },
         { "\xc3\xa4", -1, 0 },
+        { "k=\x1b[2J", -1, -1 },
+        { "n\x1b[2J", -1, -1 },
+        { "k=\xc2\x9b", -1, -1 }, /* C1: a terminal may take it for ESC [ */
+        { "n\xc2\x9b", -1, -1 },
+        { "k=\x9b", -1, -1 },
+        { "n\x9b", -1, -1 },
+        { "n\"", -1, -1 },
+        { "n\\", -1, -1 },
     };
 
     (void)state;
