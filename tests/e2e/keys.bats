@@ -134,7 +134,9 @@ refused() {
     HOLDER=$!
     PIDS+=("$HOLDER")
     in_net() { nsenter -t "$HOLDER" -n "$@"; }
-    until_ok in_net ip address add 10.98.7.6/32 dev lo
+    apart() { [ "$(readlink "/proc/$HOLDER/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
+    until_ok apart # else this host would get the address
+    in_net ip address add 10.98.7.6/32 dev lo
     in_net ip link set lo up
     tidemill-coordinator() { in_net tidemill-coordinator "$@"; }
     tidemill-worker() { in_net tidemill-worker "$@"; }
