@@ -349,17 +349,17 @@ static int prove_once(struct link_ctx *ctx, struct zap *zap, enum zap_domain dom
 {
     struct keypair *own = keypair_new();
     struct proof p;
-    int rc = proof_begin(ctx, domain, server, own, &p, err);
 
+    zap_set(zap, own->public_key, domains); /* it may be asked for at once */
+    int rc = proof_begin(ctx, domain, server, own, &p, err);
     if (rc == 0) {
-        zap_set(zap, own->public_key, domains);
         uint16_t event = proof_event(&p);
         *ret = event == ZMQ_EVENT_HANDSHAKE_FAILED_AUTH ? REFUSED : NO_ANSWER;
         if (event == ZMQ_EVENT_HANDSHAKE_SUCCEEDED)
             *ret = proof_named(&p, own->public_key);
-        zap_set(zap, own->public_key, 0);
         proof_end(&p);
     }
+    zap_set(zap, own->public_key, 0);
     keypair_free(own);
     return rc;
 }
