@@ -55,7 +55,7 @@ def main():
     parser.add_argument("journal")
     parser.add_argument("--key", required=True)
     options = parser.parse_args()
-    options.inline, options.task_order = True, False
+    options.inline, options.task_order, options.node = True, False, ""
     options.drop = options.leave = options.cancel = False
     names = [name for name in sys.stdin.buffer.read().split(b"\0") if name]
     job = KeyedJob(names, options)
