@@ -272,7 +272,8 @@ static int advance(struct tm_job *job, struct waiter *w, struct err *err)
             STAILQ_REMOVE_HEAD(&job->batches, node);
             return 1;
         }
-        if (job->end_read)
+        /* Of what was refused the end says only that it was cancelled for that. */
+        if (job->end_read && !job->failed.code)
             return 0;
         if (job_check(job, err) < 0)
             return -1;

@@ -398,6 +398,26 @@ static void what_is_over_a_quota_is_cancelled(void **state)
     }
 }
 
+/* Also when the end of the cancelled job comes before he asks. */
+static void what_is_over_a_quota_is_told_behind_the_end(void **state)
+{
+    struct world *w = *state;
+    struct tm_job *job = submit(w, &bytes_spec);
+    struct tm_error err = { 0 };
+    struct tm_job_status heard;
+    struct tm_result r;
+    fake_set(w->fake, w->fake->deny_chunks = true);
+    assert_int_equal(tm_follow(job, 0, 0, &err), 0);
+    add_one(job, 0, 10);
+    assert_int_equal(tm_flush(job, &err), 0);
+    do
+        tm_job_heard(job, &heard);
+    while (!heard.ended);
+    assert_int_equal(tm_next(job, &r, 20 * NS_PER_S, &err), -1);
+    assert_int_equal(err.code, TM_DENIED);
+    tm_job_free(job);
+}
+
 static void refusals_reach_their_caller(void **state)
 {
     struct world *w = *state;
@@ -483,6 +503,7 @@ int main(void)
         WORLD_TEST(a_freed_job_is_still_submitted),
         WORLD_TEST(a_cancelled_job_ends),
         WORLD_TEST(what_is_over_a_quota_is_cancelled),
+        WORLD_TEST(what_is_over_a_quota_is_told_behind_the_end),
         WORLD_TEST(refusals_reach_their_caller),
         WORLD_TEST(a_job_is_described_as_it_was_submitted),
         WORLD_TEST(rows_can_be_walked),
