@@ -65,7 +65,7 @@ start_dockerd() {
 make_base() {
     local mirror root=$T/base
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 'Origin: Debian' | head -1)
-    mirror=${mirror:-http://deb.debian.org/debian}
+    [ -n "$mirror" ] || die "apt has no source of Debian bookworm to make the base image from: apt-get update, or see sources.list(5)"
     quiet debootstrap --variant=minbase bookworm "$root" "$mirror"
     echo "deb $mirror bookworm main" >"$root/etc/apt/sources.list"
     apt-config dump | grep -E '^Acquire::https?::' >"$root/etc/apt/apt.conf.d/90host" || true
