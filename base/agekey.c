@@ -92,19 +92,10 @@ static int decode(const char *hrp, struct span text, uint8_t ret[AGEKEY_BYTES])
     return chk == 1 && at == AGEKEY_BYTES && !padded ? 0 : -1;
 }
 
-static struct span trim(struct span s)
-{
-    while (s.len && isspace(s.data[s.len - 1]))
-        s.len--;
-    while (s.len && isspace(s.data[0]))
-        s = span_of(s.data + 1, s.len - 1);
-    return s;
-}
-
 int agekey_recipient_parse(struct span text, uint8_t ret_public[AGEKEY_BYTES],
                            struct err *err)
 {
-    text = trim(text);
+    text = span_trim(text);
     if (decode("age", text, ret_public) == 0)
         return 0;
     err_set(err, 2, "not an age recipient: '%.*s'", (int)MIN(text.len, 80),
@@ -131,7 +122,7 @@ int agekey_identity_parse(struct span text, uint8_t ret_secret[AGEKEY_BYTES],
     bool upper = true;
     int rc = -1;
 
-    text = trim(text);
+    text = span_trim(text);
     if (text.len < sizeof(s)) {
         for (size_t i = 0; i < text.len; i++) {
             upper = upper && !islower(text.data[i]);
@@ -172,7 +163,7 @@ int agekey_identities_each(struct span text,
     for (size_t at = 0; at < text.len && rc == 0; line++) {
         const uint8_t *nl = memchr(text.data + at, '\n', text.len - at);
         size_t end = nl ? (size_t)(nl - text.data) : text.len;
-        struct span s = trim(span_of(text.data + at, end - at));
+        struct span s = span_trim(span_of(text.data + at, end - at));
         at = end + 1;
         if (s.len == 0 || s.data[0] == '#')
             continue;

@@ -1,5 +1,6 @@
 #include "base/buf.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 
 #include "base/err.h"
@@ -14,6 +15,15 @@ bool span_is_text(struct span s)
             return false;
     }
     return true;
+}
+
+struct span span_trim(struct span s)
+{
+    while (s.len && isspace(s.data[s.len - 1]))
+        s.len--;
+    while (s.len && isspace(s.data[0]))
+        s = span_of(s.data + 1, s.len - 1);
+    return s;
 }
 
 char *span_dup(struct span s)

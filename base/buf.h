@@ -30,6 +30,8 @@ static inline bool span_eq(struct span a, struct span b)
 /* Nothing in it that a terminal would take for more than text: control characters other
  * than white space. */
 bool span_is_text(struct span s);
+/* Without the white space around it. */
+struct span span_trim(struct span s);
 /* A NUL-ended copy; the caller frees. Bytes after an inner NUL are unreachable. */
 char *span_dup(struct span s);
 

@@ -1,6 +1,5 @@
 #include "base/keyfile.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -85,15 +84,6 @@ void keypair_free(struct keypair *key)
 
 /* ---- what a file says ---- */
 
-static struct span trim(struct span s)
-{
-    while (s.len && isspace(s.data[s.len - 1]))
-        s.len--;
-    while (s.len && isspace(s.data[0]))
-        s = span_of(s.data + 1, s.len - 1);
-    return s;
-}
-
 /* The value of "name = value", or nothing. */
 static struct span value_of(struct span line, const char *name)
 {
@@ -101,10 +91,10 @@ static struct span value_of(struct span line, const char *name)
 
     if (line.len < len || memcmp(line.data, name, len) != 0)
         return SPAN_NONE;
-    line = trim(span_of(line.data + len, line.len - len));
+    line = span_trim(span_of(line.data + len, line.len - len));
     if (!line.len || line.data[0] != '=')
         return SPAN_NONE;
-    return trim(span_of(line.data + 1, line.len - 1));
+    return span_trim(span_of(line.data + 1, line.len - 1));
 }
 
 /* Its words never stand in a message: they may be the secret, mistyped. */
@@ -117,7 +107,7 @@ int keyfile_parse(struct span text, struct keypair **ret, struct err *err)
     for (size_t at = 0; at < text.len;) {
         const uint8_t *nl = memchr(text.data + at, '\n', text.len - at);
         size_t end = nl ? (size_t)(nl - text.data) : text.len;
-        struct span line = trim(span_of(text.data + at, end - at));
+        struct span line = span_trim(span_of(text.data + at, end - at));
         struct span public_text = value_of(line, "public");
         struct span secret_text = value_of(line, "secret");
         at = end + 1;

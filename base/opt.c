@@ -436,26 +436,17 @@ static int parse_environment(const struct parse *p, const char *prefix)
     return 0;
 }
 
-static struct span trim(struct span s)
-{
-    while (s.len > 0 && isspace(s.data[0]))
-        s = span_of(s.data + 1, s.len - 1);
-    while (s.len > 0 && isspace(s.data[s.len - 1]))
-        s.len--;
-    return s;
-}
-
 static int parse_line(const struct parse *p, struct span line, const char *where)
 {
-    line = trim(line);
+    line = span_trim(line);
     if (line.len == 0 || line.data[0] == '#' || line.data[0] == '[')
         return 0;
     const uint8_t *eq = memchr(line.data, '=', line.len);
     if (!eq)
         return err_set(p->err, USAGE, "%s: not a line of the form 'key = value'", where);
     size_t key_len = (size_t)(eq - line.data);
-    struct span value = trim(span_of(eq + 1, line.len - key_len - 1));
-    AUTO_FREE char *key = span_dup(trim(span_of(line.data, key_len)));
+    struct span value = span_trim(span_of(eq + 1, line.len - key_len - 1));
+    AUTO_FREE char *key = span_dup(span_trim(span_of(line.data, key_len)));
     for (char *c = key; *c; c++)
         if (*c == '_')
             *c = '-';

@@ -123,23 +123,11 @@ int admit_revoke(const struct call *call, const char *const *args, size_t n)
 
 int admit_list(const struct call *call, const char *const *args, size_t n)
 {
-    struct tm_error err = { 0 };
-    struct tm_rows *rows;
-
     (void)args, (void)n;
-    if (tm_query(call->tm, "keys", 0, &rows, &err) < 0)
-        return cli_tm_error(&err);
-    if (!call->json)
-        printf("%-16s %-13s %-8s %-16s %-16s %s\n", "NAME", "ROLE", "STATE", "OWNER",
-               "ENDS", "KEY");
-    while (tm_rows_next(rows)) {
-        if (call->json)
-            row_json(rows);
-        else
-            line(rows);
-    }
-    tm_rows_free(rows);
-    return EXIT_OK;
+    return sub_table(
+        call, "keys",
+        "NAME             ROLE          STATE    OWNER            ENDS             KEY",
+        line);
 }
 
 /* Past the buffer of stdio, which nobody clears. */

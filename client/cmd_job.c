@@ -37,23 +37,11 @@ static void job_line(const struct tm_rows *rows)
 
 static int list(const struct call *call, const char *const *args, size_t n)
 {
-    struct tm_error err = { 0 };
-    struct tm_rows *rows;
-
     (void)args, (void)n;
-    if (tm_query(call->tm, "jobs", 0, &rows, &err) < 0)
-        return cli_tm_error(&err);
-    if (!call->json)
-        printf("%-7s %-8s %-10s %12s %12s %10s  %s\n", "JOB", "COMMAND", "STATE", "TASKS",
-               "OK", "FAILED", "NAME");
-    while (tm_rows_next(rows)) {
-        if (call->json)
-            row_json(rows);
-        else
-            job_line(rows);
-    }
-    tm_rows_free(rows);
-    return EXIT_OK;
+    return sub_table(
+        call, "jobs",
+        "JOB     COMMAND  STATE             TASKS           OK     FAILED  NAME",
+        job_line);
 }
 
 /* ---- what is done to each job that is selected ---- */

@@ -42,23 +42,11 @@ static void line(const struct tm_rows *rows)
 
 static int list(const struct call *call, const char *const *args, size_t n)
 {
-    struct tm_error err = { 0 };
-    struct tm_rows *rows;
-
     (void)args, (void)n;
-    if (tm_query(call->tm, "nodes", 0, &rows, &err) < 0)
-        return cli_tm_error(&err);
-    if (!call->json)
-        printf("%-20s %-9s %10s %12s %10s %14s  %s\n", "NODE", "STATE", "PROCESSES",
-               "COROUTINES", "TASKS", "DONE", "LABELS");
-    while (tm_rows_next(rows)) {
-        if (call->json)
-            row_json(rows);
-        else
-            line(rows);
-    }
-    tm_rows_free(rows);
-    return EXIT_OK;
+    return sub_table(call, "nodes",
+                     "NODE                 STATE      PROCESSES   COROUTINES      TASKS  "
+                     "         DONE  LABELS",
+                     line);
 }
 
 /* The row of one node, moved to: 0, or -1. Caller frees *ret. */

@@ -1,6 +1,7 @@
 #include "client/sub.h"
 
 #include "base/nearest.h"
+#include "client/rows.h"
 
 enum { SUBS_MAX = 16 };
 const char sub_alone[] = "";
@@ -105,4 +106,24 @@ int sub_run(const char *command, const struct sub *subs, const struct opt *own,
     free(args);
     opt_fini(tables, options);
     return code;
+}
+
+int sub_table(const struct call *call, const char *what, const char *heading,
+              void (*line)(const struct tm_rows *rows))
+{
+    struct tm_error err = { 0 };
+    struct tm_rows *rows;
+
+    if (tm_query(call->tm, what, 0, &rows, &err) < 0)
+        return cli_tm_error(&err);
+    if (!call->json)
+        puts(heading);
+    while (tm_rows_next(rows)) {
+        if (call->json)
+            row_json(rows);
+        else
+            line(rows);
+    }
+    tm_rows_free(rows);
+    return EXIT_OK;
 }

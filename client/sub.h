@@ -28,4 +28,9 @@ extern const char sub_alone[];
 int sub_run(const char *command, const struct sub *subs, const struct opt *own,
             void *options, int argc, char **argv);
 
+/* A row a line, below a heading, or with --json an object: all that the question `what`
+ * is answered with; the exit code. */
+int sub_table(const struct call *call, const char *what, const char *heading,
+              void (*line)(const struct tm_rows *rows));
+
 #endif

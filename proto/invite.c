@@ -1,6 +1,5 @@
 #include "proto/invite.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -11,15 +10,6 @@ enum { RAW_MAX = INVITE_ENDPOINT_MAX + 2 * KEY_BYTES };
 bool invite_is(const char *text)
 {
     return strncmp(text, prefix, sizeof(prefix) - 1) == 0;
-}
-
-static struct span trim(struct span s)
-{
-    while (s.len && isspace(s.data[s.len - 1]))
-        s.len--;
-    while (s.len && isspace(s.data[0]))
-        s = span_of(s.data + 1, s.len - 1);
-    return s;
 }
 
 /* What is left is printed, and given to the library. */
@@ -55,7 +45,7 @@ int invite_parse(struct span text, struct invite *ret, struct err *err)
     ssize_t n = -1;
 
     *ret = (struct invite){ .token = NULL };
-    text = trim(text);
+    text = span_trim(text);
     if (text.len > sizeof(prefix) - 1 &&
         memcmp(text.data, prefix, sizeof(prefix) - 1) == 0)
         n = crypto_text_parse(
