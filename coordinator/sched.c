@@ -16,12 +16,15 @@ struct sched *sched_new(const struct sched_config *config)
         s->config.unpublished_ns = 600 * NS_PER_S;
     if (!s->config.open_bytes)
         s->config.open_bytes = 64 * MIB;
+    if (!s->config.recent_bytes)
+        s->config.recent_bytes = 16 * MIB;
     TAILQ_INIT(&s->nodes);
     TAILQ_INIT(&s->all);
     TAILQ_INIT(&s->live);
     TAILQ_INIT(&s->ready);
     TAILQ_INIT(&s->pending);
     TAILQ_INIT(&s->adoptees);
+    TAILQ_INIT(&s->recents);
     TAILQ_INIT(&s->key_list);
     s->next_job = 1;
     s->next_follow = 1;

@@ -39,6 +39,7 @@ struct sched_config {
     int64_t keep_ns;        /* an ended job is removed after it; 0 = never by itself */
     uint64_t reserve_bytes; /* that stay free on the disk (R13); 0 = no marks */
     size_t open_bytes;      /* of chunks kept in memory; 0 = 64 MiB */
+    size_t recent_bytes;    /* of records kept for followers; 0 = 16 MiB */
     struct sched_quota quota;
     uint32_t seed; /* of the jitter */
 };

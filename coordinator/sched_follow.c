@@ -12,11 +12,30 @@ static void reading(struct sched *s, struct follower *f, bool on)
     f->reading = on;
 }
 
+/* Takes records in commit order, all there are: so can it be sent them from memory. */
+static bool takes_all(const struct follower *f)
+{
+    return !f->task_order && !f->failed_only;
+}
+
+/* What every one of them has passed, or nobody waits for, need not stay in memory. */
+static void drop_passed(struct sched *s, struct job *j)
+{
+    uint64_t cursor = UINT64_MAX;
+    const struct follower *f;
+
+    LIST_FOREACH (f, &j->followers, job_node)
+        if (takes_all(f))
+            cursor = MIN(cursor, f->cursor);
+    recent_passed(s, j, cursor);
+}
+
 void follow_free(struct sched *s, struct follower *f)
 {
     reading(s, f, false);
     LIST_REMOVE(f, job_node);
     HASH_DEL(s->followers, f);
+    drop_passed(s, f->job);
     free(f);
 }
 
@@ -89,7 +108,7 @@ static void fill_body(struct fx *fx, struct blob *values, struct span inputs)
     fx->send.msg.body = blob_span(fx->send.body);
 }
 
-/* ---- from memory: a batch that has just been committed ---- */
+/* ---- from memory: what has just been committed ---- */
 
 static void live_inputs(struct sched *s, struct fx *fx, const struct chunk *c,
                         const struct batch_row *b)
@@ -125,27 +144,42 @@ static void pay(struct sched *s, struct follower *f, const struct fx *fx)
     bulk_said(s, fx);
 }
 
+static bool may_send(struct sched *s, struct follower *f)
+{
+    return !f->reading && !f->ended && f->credit > 0 && !peer_full(s, f);
+}
+
+/* Sends the next records, if they are in memory still. */
+static bool send_recent(struct sched *s, struct follower *f)
+{
+    const struct batch_row *b = takes_all(f) ? recent_at(s, f->job, f->cursor) : NULL;
+    const struct chunk *c = b && f->inputs ? f->job->chunks[b->chunk].open : NULL;
+
+    if (!b || (f->inputs && !c))
+        return false;
+    struct fx *fx = results(s, f, b->cursor, b->cursor + b->n);
+    fill(s, fx, b);
+    if (f->inputs)
+        live_inputs(s, fx, c, b);
+    else
+        fill_body(fx, b->values, SPAN_NONE);
+    pay(s, f, fx);
+    return true;
+}
+
 void follow_live(struct sched *s, struct job *j, const struct batch_row *b)
 {
-    const struct chunk *c = j->chunks[b->chunk].open;
-    struct follower *f;
+    const struct follower *f;
+    bool wanted = false;
 
-    LIST_FOREACH (f, &j->followers, job_node) {
-        if (f->cursor != b->cursor || f->reading || f->task_order || f->failed_only ||
-            f->credit <= 0 || (f->inputs && !c) || peer_full(s, f))
-            continue;
-        struct fx *fx = results(s, f, b->cursor, b->cursor + b->n);
-        fill(s, fx, b);
-        if (f->inputs)
-            live_inputs(s, fx, c, b);
-        else
-            fill_body(fx, b->values, SPAN_NONE);
-        pay(s, f, fx);
-    }
+    LIST_FOREACH (f, &j->followers, job_node)
+        wanted |= takes_all(f);
+    if (wanted)
+        recent_add(s, j, b);
     follow_pump(s, j);
 }
 
-/* ---- from the store: whoever is behind ---- */
+/* ---- from memory, or else from the store ---- */
 
 /* The chunk that holds a task; chunks are in order of their first task. */
 static uint32_t chunk_of(const struct job *j, uint64_t task)
@@ -167,7 +201,10 @@ static void read_more(struct sched *s, struct follower *f)
     struct job *j = f->job;
     uint32_t seq = f->task_order && j->row.chunks ? chunk_of(j, f->cursor) : 0;
 
-    if (f->reading || f->ended || f->credit <= 0 || peer_full(s, f))
+    while (may_send(s, f) && send_recent(s, f))
+        ;
+    drop_passed(s, j);
+    if (!may_send(s, f))
         return;
     if (at_end(f, f->cursor)) {
         results(s, f, f->cursor, f->cursor);

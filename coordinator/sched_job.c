@@ -35,6 +35,7 @@ static struct job *job_new(struct sched *s, const struct job_row *row, struct er
     j->client_gone_ns = s->now;
     streams_init(s, j);
     LIST_INIT(&j->followers);
+    TAILQ_INIT(&j->recents);
     j->owner = owner_get(s, j->row.owner);
     j->owner->jobs++;
     j->owner->bytes += j->row.bytes;

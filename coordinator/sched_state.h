@@ -169,6 +169,7 @@ struct job {
     int64_t client_gone_ns, stuck_ns; /* stuck: not said before, while !placeable */
     bool timed;                       /* stuck_ns is since when no node could run it */
     LIST_HEAD(, follower) followers;
+    TAILQ_HEAD(, recent) recents; /* in order of cursor */
     TAILQ_ENTRY(job) node;
     TAILQ_ENTRY(job) live_node;  /* in sched->live until it has ended */
     TAILQ_ENTRY(job) ready_node; /* in sched->ready while it has ready chunks */
@@ -310,6 +311,9 @@ struct sched {
     uint64_t denied;                   /* messages */
     struct lease *leases;
     struct follower *followers;
+    struct recent *recent;        /* by job and cursor */
+    TAILQ_HEAD(, recent) recents; /* the oldest first */
+    size_t recent_bytes;
     TAILQ_HEAD(pending_list, pending) pending;
     TAILQ_HEAD(, adoptee) adoptees;
     struct deferred *heap;
@@ -503,6 +507,13 @@ void follow_pump(struct sched *s, struct job *j);
 void follow_drop_peer(struct sched *s, peer_id peer);
 void follow_pump_peer(struct sched *s, struct peer *p);
 void follow_free(struct sched *s, struct follower *f);
+
+/* sched_recent.c */
+void recent_add(struct sched *s, struct job *j, const struct batch_row *b);
+/* The row whose first record has this cursor, or NULL: it is on the disk alone. */
+const struct batch_row *recent_at(struct sched *s, const struct job *j, uint64_t cursor);
+/* Rows of the job that begin before the cursor are not asked for any more. */
+void recent_passed(struct sched *s, struct job *j, uint64_t cursor);
 
 /* sched_room.c */
 bool room_to_lease(const struct sched *s);

@@ -138,6 +138,20 @@ static void check_streams(struct world *w, const struct sched *s, struct job *j)
                    st->runs);
 }
 
+/* Records are kept in memory for who follows their job, within their window (P4). */
+static void check_recent(struct world *w, const struct sched *s)
+{
+    const struct job *j;
+
+    if (s->recent_bytes > s->config.recent_bytes ||
+        (s->recent_bytes == 0) != TAILQ_EMPTY(&s->recents))
+        broken(w, "books: %zu bytes of records in memory", s->recent_bytes);
+    TAILQ_FOREACH (j, &s->all, node)
+        if (LIST_EMPTY(&j->followers) && !TAILQ_EMPTY(&j->recents))
+            broken(w, "P4: records of job %llu stay in memory for nobody",
+                   (unsigned long long)j->row.id);
+}
+
 void check_books(struct world *w, const struct sched *s)
 {
     size_t bytes = 0;
@@ -159,6 +173,7 @@ void check_books(struct world *w, const struct sched *s)
     }
     for (const struct owner *o = s->owners; o; o = o->hh.next)
         check_owner(w, s, o);
+    check_recent(w, s);
     if (bytes != s->open_bytes)
         broken(w, "books: open bytes %zu, counted %zu", bytes, s->open_bytes);
 }

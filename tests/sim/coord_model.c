@@ -150,6 +150,7 @@ void coord_start(struct world *w)
                                    .keep_ns = w->k.keep_ns,
                                    .lease_ns = w->k.lease_ns,
                                    .open_bytes = w->k.open_bytes,
+                                   .recent_bytes = w->k.open_bytes,
                                    .seed = (uint32_t)world_random(w) };
 
     config.epoch = c->epoch = store_model_epoch(w);

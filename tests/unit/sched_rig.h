@@ -20,7 +20,7 @@ struct rig {
     struct sched *sched;
     int64_t now_ns, keep_ns;
     uint64_t reserve_bytes, free_bytes;
-    size_t open_bytes;
+    size_t open_bytes, recent_bytes;
     size_t backlog;
     bool full;
     bool light; /* its job 1 is */
@@ -177,6 +177,7 @@ static inline void rig_init(struct rig *r)
                                    .keep_ns = r->keep_ns,
                                    .reserve_bytes = r->reserve_bytes,
                                    .open_bytes = r->open_bytes,
+                                   .recent_bytes = r->recent_bytes,
                                    .quota = r->quota };
 
     crypto_init();

@@ -72,10 +72,100 @@ static void pages_for_one_peer_are_few_at_a_time(void **state)
     sched_free(r.sched);
 }
 
+static struct fx_group *say_follow(struct rig *r, uint32_t credit)
+{
+    struct msg m = { .type = MSG_FOLLOW, .follow = { .job = 1, .credit_bytes = credit } };
+
+    return say(r, CLIENT, &m);
+}
+
+static struct fx_group *say_credit(struct rig *r, uint32_t bytes)
+{
+    struct msg m = { .type = MSG_CREDIT, .credit = { .job = 1, .bytes = bytes } };
+
+    return say(r, CLIENT, &m);
+}
+
+/* Job 1 is followed, without credit, and ends: two records of tasks that are cancelled.
+ */
+static void records_wait(struct rig *r)
+{
+    struct msg cancel = { .type = MSG_CANCEL, .cancel.job = 1 };
+
+    rig_init(r);
+    fx_group_free(commit(r, say_chunk(r, 0, 'a')));
+    fx_group_free(commit(r, say_chunk(r, 1, 'b')));
+    fx_group_free(commit(r, say_follow(r, 0)));
+    struct fx_group *after = commit(r, say(r, CLIENT, &cancel));
+    assert_null(sent(after, MSG_RESULTS));
+    assert_int_equal(pages(after), 0);
+    fx_group_free(commit(r, after));
+}
+
+static const struct msg_results *results_of(const struct fx_group *g)
+{
+    const struct msg *m = sent_to(g, CLIENT, MSG_RESULTS);
+
+    assert_non_null(m);
+    return &m->results;
+}
+
+/* Who has given no credit, as one who is slow, is sent from memory what was committed
+ * meanwhile, in order and each once; what he was sent before is read from the disk. */
+static void what_was_just_committed_is_not_read_back(void **state)
+{
+    struct rig r = { 0 };
+    struct fx_group *g;
+
+    (void)state;
+    records_wait(&r);
+    for (uint32_t i = 0; i < 2; i++) {
+        g = say_credit(&r, 1); /* which one message overdraws */
+        assert_int_equal(results_of(g)->cursor, i);
+        assert_int_equal(results_of(g)->next_cursor, i + 1);
+        assert_int_equal(results_of(g)->batch.tasks[0], i);
+        assert_int_equal(results_of(g)->end, i == 1);
+        assert_int_equal(pages(g), 0);
+        fx_group_free(commit(&r, g));
+        fx_group_free(commit(&r, say_credit(&r, 15))); /* which is what it cost, and 1 */
+    }
+    g = say_follow(&r, MIB);
+    assert_int_equal(pages(g), 1);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
+/* What finds no room in memory is on the disk, and so is what nobody waited for. */
+static void what_memory_has_no_room_for_is_read_back(void **state)
+{
+    struct rig r = { .recent_bytes = 600 }; /* one of the two */
+    struct fx_group *g;
+
+    (void)state;
+    records_wait(&r);
+    g = say_credit(&r, MIB);
+    assert_null(sent(g, MSG_RESULTS));
+    assert_int_equal(pages(g), 1);
+    fx_group_free(g);
+    sched_free(r.sched);
+
+    r = (struct rig){ 0 };
+    records_wait(&r);
+    fx_group_free(
+        commit(&r, say_follow(&r, 0))); /* another one, for the first has gone */
+    g = say_credit(&r, MIB);
+    assert_null(sent(g, MSG_RESULTS));
+    assert_int_equal(pages(g), 1);
+    fx_group_free(g);
+    sched_free(r.sched);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_for_one_peer_are_few_at_a_time),
+        cmocka_unit_test(what_was_just_committed_is_not_read_back),
+        cmocka_unit_test(what_memory_has_no_room_for_is_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
