@@ -88,6 +88,7 @@ static void check_batch(struct check *c, sqlite3_stmt *st)
 {
     uint8_t head[WIRE_DIGEST_BYTES], rest[WIRE_DIGEST_BYTES];
     size_t values_len;
+    uint32_t n = (uint32_t)column_u64(st, 5);
     struct batch_row b = {
         .row = column_u64(st, 0),
         .job = c->job.id,
@@ -95,12 +96,12 @@ static void check_batch(struct check *c, sqlite3_stmt *st)
         .pending = sqlite3_column_type(st, 1) == SQLITE_NULL,
         .epoch = column_u64(st, 3),
         .lease = column_u64(st, 4),
-        .n = (uint32_t)column_u64(st, 5),
+        .n = n,
         .node = column_span(st, 8),
-        .tasks = blob_new(column_span(st, 9)),
-        .statuses = blob_new(column_span(st, 10)),
-        .attempts = blob_new(column_span(st, 11)),
-        .lens = blob_new(column_span(st, 12)),
+        .tasks = tasks_taken(column_span(st, 9), n),
+        .statuses = bytes_taken(column_span(st, 10), n),
+        .attempts = numbers_taken(column_span(st, 11), n),
+        .lens = numbers_taken(column_span(st, 12), n),
         .values = blob_new(column_span(st, 13)),
     };
 
@@ -132,21 +133,19 @@ static void check_chunk(struct check *c, sqlite3_stmt *st)
     uint8_t digest[WIRE_DIGEST_BYTES];
     uint32_t seq = (uint32_t)column_u64(st, 0) /* of job << 32 | seq */,
              n = (uint32_t)column_u64(st, 2);
-    struct span lens = column_span(st, 4), body = column_span(st, 5);
+    struct blob *lens = numbers_taken(column_span(st, 4), n);
+    struct span body = column_span(st, 5);
     uint64_t bytes = 0;
 
-    digest_chunk(lens, body, column_span(st, 6), digest);
+    digest_chunk(blob_span(lens), body, column_span(st, 6), digest);
     if (!span_eq(column_span(st, 3), span_of(digest, sizeof(digest))))
         found(c, "chunk %u: its inputs are not what was accepted", seq);
-    if (n == 0 || n > WIRE_CHUNK_TASKS_MAX || lens.len != n * sizeof(uint32_t)) {
+    if (n == 0 || n > WIRE_CHUNK_TASKS_MAX || lens->len != n * sizeof(uint32_t)) {
         found(c, "chunk %u: it cannot have %u tasks", seq, n);
         n = MIN(n, WIRE_CHUNK_TASKS_MAX);
     } else {
-        for (uint32_t i = 0; i < n; i++) {
-            uint32_t len;
-            memcpy(&len, lens.data + i * sizeof(len), sizeof(len));
-            bytes += len;
-        }
+        for (uint32_t i = 0; i < n; i++)
+            bytes += ((const uint32_t *)lens->data)[i];
         if (bytes != body.len)
             found(c, "chunk %u: its inputs have another length than stands there", seq);
     }
@@ -159,7 +158,8 @@ static void check_chunk(struct check *c, sqlite3_stmt *st)
     c->n = n;
     c->first = c->chunk_first + n;
     c->seq = seq + 1;
-    c->bytes += lens.len + body.len + column_span(st, 6).len;
+    c->bytes += lens->len + body.len + column_span(st, 6).len;
+    blob_unref(lens);
     c->totals->chunks++;
     c->totals->tasks += n;
     memset(c->seen, 0, sizeof(c->seen));

@@ -51,7 +51,7 @@ static int check_version(struct sql *q, int64_t *ret, struct err *err)
 {
     if (sql_scalar(q, "PRAGMA user_version", ret, err) < 0)
         return -1;
-    if (*ret != 0 && *ret != SCHEMA_VERSION)
+    if (*ret != 0 && *ret != SCHEMA_VERSION && *ret != SCHEMA_BEFORE)
         return err_set(err, 1, "state directory: schema %lld, this release knows %d",
                        (long long)*ret, SCHEMA_VERSION);
     return 0;
@@ -100,10 +100,10 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
     sql_limit_log(q, LOG_MAX_BYTES);
     if (check_version(q, &version, err) < 0)
         return -1;
-    if (version != 0)
+    if (version == SCHEMA_VERSION)
         return 0;
-    AUTO_FREE char *text =
-        xasprintf("BEGIN;%sPRAGMA user_version=%d;COMMIT", schema, SCHEMA_VERSION);
+    AUTO_FREE char *text = xasprintf("BEGIN;%sPRAGMA user_version=%d;COMMIT",
+                                     version ? "" : schema, SCHEMA_VERSION);
     return sql_exec(q, text, err);
 }
 
@@ -328,17 +328,16 @@ static int load_pending(struct loading *l, sqlite3_stmt *st, struct err *err)
                            .n = (uint32_t)column_u64(st, 5),
                            .node = column_span(st, 7),
                            .bytes = column_u64(st, 8) };
-    struct span tasks = column_span(st, 6);
     const struct known *k = known_at(l, r.job);
 
     if (!k)
         return 0;
-    if (tasks.len != r.n * sizeof(uint32_t) || r.chunk >= k->chunks)
-        return not_whole(err, r.job, "a batch that waits for its files");
-    r.tasks = blob_new(tasks);
-    l->ev->pending(l->arg, &r);
+    r.tasks = tasks_taken(column_span(st, 6), r.n);
+    bool fits = r.tasks->len == r.n * sizeof(uint32_t) && r.chunk < k->chunks;
+    if (fits)
+        l->ev->pending(l->arg, &r);
     blob_unref(r.tasks);
-    return 0;
+    return fits ? 0 : not_whole(err, r.job, "a batch that waits for its files");
 }
 
 static int load_removed(struct loading *l, sqlite3_stmt *st, struct err *err)

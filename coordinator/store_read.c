@@ -34,22 +34,23 @@ static enum read_result read_chunk_row(struct sql *q, uint64_t job, uint32_t seq
     enum read_result result = read_end(q, rc, err, "read a chunk");
 
     if (rc == SQLITE_ROW) {
-        struct span stored = column_span(st, 2), lens = column_span(st, 3),
-                    body = column_span(st, 4);
+        struct span stored = column_span(st, 2), body = column_span(st, 4);
         uint32_t n = (uint32_t)column_u64(st, 1);
-        digest_chunk(lens, body, column_span(st, 5), digest);
+        struct blob *lens = numbers_taken(column_span(st, 3), n);
+        digest_chunk(blob_span(lens), body, column_span(st, 5), digest);
         if (span_eq(stored, span_of(digest, sizeof(digest))) &&
-            lens.len == n * sizeof(uint32_t)) {
+            lens->len == n * sizeof(uint32_t)) {
             *ret = (struct chunk_row){ .job = job,
                                        .seq = seq,
                                        .first = column_u64(st, 0),
                                        .n = n,
-                                       .lens = blob_new(lens),
+                                       .lens = STEAL(lens),
                                        .body = blob_new(body) };
             memcpy(ret->digest, digest, sizeof(digest));
         } else {
             result = READ_DAMAGED;
         }
+        blob_unref(lens);
     } else if (rc == SQLITE_DONE) {
         result = READ_DAMAGED; /* it was there at the start */
     }
@@ -71,11 +72,12 @@ static int read_chunk(struct sql *q, struct fx *fx, struct err *err)
     memset(r->ret_recorded->data, 0, r->n);
     st = BOUND(q, ST_READ_RECORDED, (int64_t)r->job, r->seq);
     while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct span s = column_span(st, 0);
-        const uint32_t *tasks = (const uint32_t *)s.data;
-        for (size_t i = 0; i < s.len / sizeof(*tasks); i++)
-            if (tasks[i] - r->first < r->n)
-                r->ret_recorded->data[tasks[i] - r->first] = 1;
+        struct blob *tasks = tasks_taken(column_span(st, 0), (uint32_t)column_u64(st, 1));
+        const uint32_t *task = (const uint32_t *)tasks->data;
+        for (size_t i = 0; i < tasks->len / sizeof(*task); i++)
+            if (task[i] - r->first < r->n)
+                r->ret_recorded->data[task[i] - r->first] = 1;
+        blob_unref(tasks);
     }
     sqlite3_reset(st);
     /* Not to know what has a record is not to be mended. */
@@ -105,18 +107,20 @@ enum read_result sql_chunk_input(struct sql *q, uint64_t job, uint32_t seq, uint
 
 static void row_take(sqlite3_stmt *st, uint64_t job, struct batch_row *b)
 {
+    uint32_t n = (uint32_t)column_u64(st, 5);
+
     *b = (struct batch_row){ .row = column_u64(st, 0),
                              .job = job,
                              .cursor = column_u64(st, 1),
                              .chunk = (uint32_t)column_u64(st, 2),
                              .epoch = column_u64(st, 3),
                              .lease = column_u64(st, 4),
-                             .n = (uint32_t)column_u64(st, 5),
+                             .n = n,
                              .node = column_span(st, 8),
-                             .tasks = blob_new(column_span(st, 9)),
-                             .statuses = blob_new(column_span(st, 10)),
-                             .attempts = blob_new(column_span(st, 11)),
-                             .lens = blob_new(column_span(st, 12)) };
+                             .tasks = tasks_taken(column_span(st, 9), n),
+                             .statuses = bytes_taken(column_span(st, 10), n),
+                             .attempts = numbers_taken(column_span(st, 11), n),
+                             .lens = numbers_taken(column_span(st, 12), n) };
 }
 
 static void row_drop(struct batch_row *b)

@@ -46,7 +46,7 @@ const char *const sql_texts[ST_COUNT] = {
                " VALUES(?,?,?,?,?,?,?,?,?,?,?)",
     [ST_READ_CHUNK] = "SELECT first, n, digest, lens, body, node FROM chunk"
                       " WHERE id = ?",
-    [ST_READ_RECORDED] = "SELECT tasks FROM batch WHERE job = ? AND chunk = ?",
+    [ST_READ_RECORDED] = "SELECT tasks, n FROM batch WHERE job = ? AND chunk = ?",
     [ST_READ_FROM] = "SELECT " BATCH_COLUMNS " FROM batch WHERE job = ?1 AND cursor >="
                      " (SELECT max(cursor) FROM batch WHERE job = ?1 AND cursor <= ?2)"
                      " ORDER BY cursor LIMIT ?3",
@@ -189,7 +189,7 @@ static int save_chunk(struct sql *q, const struct fx *fx)
     int rc;
 
     bind_span(st, 4, span_of(c->digest, sizeof(c->digest)));
-    bind_span(st, 5, blob_span(c->lens));
+    bind_span(st, 5, numbers_stored(c->lens));
     bind_span(st, 6, blob_span(c->body));
     bind_span(st, 7, c->node);
     rc = sql_run(st);
@@ -233,10 +233,10 @@ static int save_batch(struct sql *q, const struct fx *fx)
     bind_span(st, 8, span_of(head, sizeof(head)));
     bind_span(st, 9, span_of(rest, sizeof(rest)));
     bind_span(st, 10, b->node);
-    bind_span(st, 11, blob_span(b->tasks));
-    bind_span(st, 12, blob_span(b->statuses));
-    bind_span(st, 13, blob_span(b->attempts));
-    bind_span(st, 14, blob_span(b->lens));
+    bind_span(st, 11, tasks_stored(b->tasks));
+    bind_span(st, 12, bytes_stored(b->statuses));
+    bind_span(st, 13, numbers_stored(b->attempts));
+    bind_span(st, 14, numbers_stored(b->lens));
     bind_span(st, 15, blob_span(b->values));
     rc = sql_run(st);
     if (rc != SQLITE_DONE || b->pending)
@@ -254,8 +254,8 @@ static int save_show(struct sql *q, const struct fx *fx)
             BOUND(q, ST_SHOW_VALUES, (int64_t)fx->show.cursor, (int64_t)fx->show.row);
         digest_batch_rest(blob_span(fx->show.statuses), blob_span(fx->show.lens),
                           blob_span(fx->show.values), digest);
-        bind_span(st, 3, blob_span(fx->show.statuses));
-        bind_span(st, 4, blob_span(fx->show.lens));
+        bind_span(st, 3, bytes_stored(fx->show.statuses));
+        bind_span(st, 4, numbers_stored(fx->show.lens));
         bind_span(st, 5, blob_span(fx->show.values));
         bind_span(st, 6, span_of(digest, sizeof(digest)));
         rc = sql_run(st);

@@ -7,8 +7,15 @@
 
 #include "coordinator/store_state.h"
 
-/* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). */
-enum { SCHEMA_VERSION = 5, PAGE_BYTES = 16 * KIB, LOG_MAX_BYTES = 12 * MIB };
+/* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). The schema before
+ * has the same tables, with all arrays whole (store_array.c): its rows stay as they are.
+ */
+enum {
+    SCHEMA_VERSION = 6,
+    SCHEMA_BEFORE = 5,
+    PAGE_BYTES = 16 * KIB,
+    LOG_MAX_BYTES = 12 * MIB
+};
 
 /* A chunk's id is job and seq in one, so that it needs no index beside its table, which
  * would be one more page of every commit. Jobs are numbered below 2^31. */
@@ -93,6 +100,15 @@ void digest_key(const struct key_row *k, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_batch_head(const struct batch_row *b, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_batch_rest(struct span statuses, struct span lens, struct span values,
                        uint8_t out[WIRE_DIGEST_BYTES]);
+
+/* store_array.c: how an array of a row is stored: as it is, or its first element alone. A
+ * blob that was taken is the caller's; one that does not fit n is for him to find. */
+struct span bytes_stored(const struct blob *bytes);     /* all the same */
+struct span numbers_stored(const struct blob *numbers); /* all the same */
+struct span tasks_stored(const struct blob *tasks);     /* each one more than the last */
+struct blob *bytes_taken(struct span stored, uint32_t n);
+struct blob *numbers_taken(struct span stored, uint32_t n);
+struct blob *tasks_taken(struct span stored, uint32_t n);
 
 /* store_open.c: rows of the job table, JOB_COLUMNS of it */
 #define JOB_COLUMNS                                                                      \

@@ -46,6 +46,12 @@ def unescape(name):
     return bytes(out)
 
 
+def array(stored, n, step=0):
+    """Numbers of the n tasks of a row: all, or the first one of them."""
+    numbers = [number for number, in struct.iter_unpack("<I", stored)]
+    return [numbers[0] + step * i for i in range(n)] if len(numbers) == 1 else numbers
+
+
 def manifest(path):
     """(name, digest) of each whole line; a killed client may have left half a line."""
     with open(path, "rb") as f:
@@ -178,21 +184,21 @@ class Checker:
 
     def inputs(self, job):
         found = {}
-        for _, first, lens, body in self.db.execute(
-                "SELECT id, first, lens, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+        for _, first, n, lens, body in self.db.execute(
+                "SELECT id, first, n, lens, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
                 (job << 32, job << 32 | 0xFFFFFFFF)):
             at = 0
-            for i, (length,) in enumerate(struct.iter_unpack("<I", lens)):
+            for i, length in enumerate(array(lens, n)):
                 found[first + i] = msgpack.unpackb(body[at: at + length], unicode_errors="surrogateescape")
                 at += length
         return found
 
     def records(self, job):
-        for tasks, statuses, lens, vals, cursor in self.db.execute(
-                "SELECT tasks, statuses, lens, vals, cursor FROM batch WHERE job = ? ORDER BY row", (job,)):
+        for n, tasks, statuses, lens, vals, cursor in self.db.execute(
+                "SELECT n, tasks, statuses, lens, vals, cursor FROM batch WHERE job = ? ORDER BY row", (job,)):
             at = 0
-            for (task,), status, (length,) in zip(
-                    struct.iter_unpack("<I", tasks), statuses, struct.iter_unpack("<I", lens)):
+            for task, status, length in zip(
+                    array(tasks, n, 1), statuses * n if len(statuses) == 1 else statuses, array(lens, n)):
                 value = vals[at: at + length]
                 at += length
                 yield task, status, msgpack.unpackb(

@@ -39,6 +39,51 @@ static void what_was_written_is_whole(void **state)
     open_store(f); /* the check changed nothing */
 }
 
+/* Arrays of which the first element says all are stored so. A release before had them
+ * whole: its state is read, rows as they are, and taken on. */
+static void arrays_are_short_or_whole(void **state)
+{
+    static const char short_ones[] =
+        "CREATE TEMP TABLE t(ok CHECK(ok));"
+        "INSERT INTO t SELECT length(lens) = 4 FROM chunk;"
+        "INSERT INTO t SELECT length(lens) = 4 AND length(attempts) = 4 FROM batch;"
+        "INSERT INTO t SELECT length(tasks) = n * 4 AND length(statuses) = n FROM batch"
+        " WHERE row < 3;"
+        "INSERT INTO t SELECT length(tasks) = 4 AND length(statuses) = 1 FROM batch"
+        " WHERE row = 3;";
+    static const char whole_ones[] =
+        "CREATE TEMP TABLE repeated(n, two, three, one, zero);"
+        "INSERT INTO repeated VALUES(4, x'02000000020000000200000002000000',"
+        " x'03000000030000000300000003000000', x'01000000010000000100000001000000',"
+        " x'00000000'), (5, x'0200000002000000020000000200000002000000', NULL,"
+        " x'0100000001000000010000000100000001000000', NULL);"
+        "UPDATE batch SET attempts = (SELECT one FROM repeated r WHERE r.n = batch.n),"
+        " lens = (SELECT iif(row = 3, three, two) FROM repeated r WHERE r.n = batch.n);"
+        "UPDATE batch SET tasks = x'0A0000000B0000000C0000000D000000',"
+        " statuses = (SELECT zero FROM repeated WHERE n = 4) WHERE row = 3;"
+        "UPDATE chunk SET lens = (SELECT CAST(two || two || substr(two, 1, 8) AS BLOB)"
+        " FROM repeated WHERE n = 4) WHERE id & 15 = 0;"
+        "PRAGMA user_version = 5";
+    struct fixture *f = *state;
+    struct fx_group *g = fx_group_new();
+    AUTO_BUF lines = BUF_INIT;
+
+    fill(f);
+    add_batch(g, 3, 0, 1, 10, 1, 4, true);
+    push(f, g);
+    store_close(f->store, false);
+    change(f, short_ones);
+    change(f, whole_ones);
+    assert_int_equal(check(f->dir, &lines), 0);
+    assert_string_equal(buf_str(&lines), "");
+    open_store(f);
+    assert_int_equal(f->pending, 4);
+    store_close(f->store, false);
+    change(f, "CREATE TEMP TABLE t(ok CHECK(ok));"
+              "INSERT INTO t SELECT user_version = 6 FROM pragma_user_version");
+    open_store(f);
+}
+
 static void it_refuses_while_a_coordinator_runs(void **state)
 {
     struct fixture *f = *state;
@@ -140,6 +185,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(what_was_written_is_whole, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(arrays_are_short_or_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(it_refuses_while_a_coordinator_runs, set_up,
                                         tear_down),
         cmocka_unit_test(broken_promises_are_named),
