@@ -150,6 +150,37 @@ int map_unpack_begin(struct span bytes, size_t *pos, uint32_t *ret_n, struct err
     return 0;
 }
 
+/* A string with its length in the format byte, as nearly every key is: without the way
+ * through all formats. False when it is not one, or cut short. */
+static inline bool short_str(struct span bytes, size_t *pos, struct span *ret)
+{
+    size_t left = bytes.len - *pos, len;
+
+    if (left == 0 || (bytes.data[*pos] & 0xe0) != FMT_FIXSTR)
+        return false;
+    len = bytes.data[*pos] & 0x1f;
+    if (left - 1 < len)
+        return false;
+    *ret = span_of(bytes.data + *pos + 1, len);
+    *pos += 1 + len;
+    return true;
+}
+
+/* Bytes with their length in one byte, as digests and small inputs are: likewise. */
+static inline bool short_bin(struct span bytes, size_t *pos, struct span *ret)
+{
+    size_t left = bytes.len - *pos, len;
+
+    if (left < 2 || bytes.data[*pos] != FMT_BIN8)
+        return false;
+    len = bytes.data[*pos + 1];
+    if (left - 2 < len)
+        return false;
+    *ret = span_of(bytes.data + *pos + 2, len);
+    *pos += 2 + len;
+    return true;
+}
+
 static int read_value(struct span bytes, size_t *pos, struct map_value *ret,
                       struct err *err);
 
@@ -203,6 +234,8 @@ static int read_other(struct span bytes, size_t *pos, uint8_t format, struct map
     for (; left; left--) {
         struct map_value inner;
         uint64_t more = 0;
+        if (short_str(bytes, pos, &inner.text) || short_bin(bytes, pos, &inner.text))
+            continue;
         size_t here = *pos;
         uint8_t f = here < bytes.len ? bytes.data[here] : 0;
         if ((f & 0xe0) == FMT_FIXMAP || (f >= FMT_ARRAY16 && f <= FMT_MAP32)) {
@@ -255,47 +288,30 @@ static int read_wide(struct span bytes, size_t *pos, uint8_t format, struct map_
     return read_other(bytes, pos, format, v, err);
 }
 
+/* Any value. On failure *ret holds anything. */
 static int read_value(struct span bytes, size_t *pos, struct map_value *ret,
                       struct err *err)
 {
     uint8_t format = 0;
-    struct map_value v = { .kind = MAP_NIL };
+    *ret = (struct map_value){ .kind = MAP_NIL };
     if (read_format(bytes, pos, &format, err) < 0)
         return -1;
     if (format < 0x80) {
-        v.kind = MAP_UINT;
-        v.uint = format;
+        ret->kind = MAP_UINT;
+        ret->uint = format;
     } else if (format >= FMT_NEGFIX) {
-        v.kind = MAP_INT;
-        v.integer = (int8_t)format;
+        ret->kind = MAP_INT;
+        ret->integer = (int8_t)format;
     } else if ((format & 0xe0) == FMT_FIXSTR) {
-        v.kind = MAP_STR;
-        if (read_text(bytes, pos, format & 0x1f, &v.text, err) < 0)
-            return -1;
+        ret->kind = MAP_STR;
+        return read_text(bytes, pos, format & 0x1f, &ret->text, err);
     } else if (format == FMT_TRUE || format == FMT_FALSE) {
-        v.kind = MAP_BOOL;
-        v.uint = format == FMT_TRUE;
-    } else if (format != FMT_NIL && read_wide(bytes, pos, format, &v, err) < 0) {
-        return -1;
+        ret->kind = MAP_BOOL;
+        ret->uint = format == FMT_TRUE;
+    } else if (format != FMT_NIL) {
+        return read_wide(bytes, pos, format, ret, err);
     }
-    *ret = v;
     return 0;
-}
-
-/* A string with its length in the format byte, as nearly every key is: without the way
- * through all formats. False when it is not one, or cut short. */
-static inline bool short_str(struct span bytes, size_t *pos, struct span *ret)
-{
-    size_t left = bytes.len - *pos, len;
-
-    if (left == 0 || (bytes.data[*pos] & 0xe0) != FMT_FIXSTR)
-        return false;
-    len = bytes.data[*pos] & 0x1f;
-    if (left - 1 < len)
-        return false;
-    *ret = span_of(bytes.data + *pos + 1, len);
-    *pos += 1 + len;
-    return true;
 }
 
 int map_unpack_next(struct span bytes, size_t *pos, struct span *ret_key,
@@ -309,6 +325,9 @@ int map_unpack_next(struct span bytes, size_t *pos, struct span *ret_key,
             return err_set(err, 1, "MessagePack: a key is not a string");
         *ret_key = key.text;
     }
+    *ret = (struct map_value){ .kind = MAP_BIN };
+    if (short_bin(bytes, pos, &ret->text))
+        return 0;
     return read_value(bytes, pos, ret, err);
 }
 
