@@ -30,6 +30,7 @@ struct millwork {
     struct mill_spec specs[MILL_SPEC_SLOTS];
     struct buf mem, value; /* of the task under way; grown once, then reused */
     size_t unflushed;      /* bytes in the done ring the pool was not woken for */
+    int64_t now_ns;        /* when the last task ended, or the run under way began */
     int64_t flushed_ns;
 };
 
@@ -105,10 +106,10 @@ static void wait_bell(void)
     eventfd_read(MILL_FD_WORK, &n); /* does not block */
 }
 
-static void flush(struct millwork *m, int64_t now_ns)
+static void flush(struct millwork *m)
 {
     m->unflushed = 0;
-    m->flushed_ns = now_ns;
+    m->flushed_ns = m->now_ns;
     if (ring_push_notify(&m->done))
         eventfd_write(MILL_FD_DONE, 1);
 }
@@ -118,7 +119,8 @@ static void *reserve(struct millwork *m, size_t len)
     void *at;
     while (!(at = ring_reserve(&m->done, len))) {
         CHECK(!m->done.broken);
-        flush(m, coarse_ns());
+        m->now_ns = coarse_ns();
+        flush(m);
         if (ring_wait_room(&m->done, len))
             wait_bell();
     }
@@ -143,10 +145,10 @@ static void report(struct millwork *m, const struct job *job, uint32_t index,
         ring_release(&m->work);
     ring_push(&m->done);
     m->unflushed += len;
-    int64_t now_ns = coarse_ns();
+    m->now_ns = coarse_ns();
     if (last || m->unflushed >= MILL_FLUSH_BYTES ||
-        now_ns - m->flushed_ns >= MILL_FLUSH_NS)
-        flush(m, now_ns);
+        m->now_ns - m->flushed_ns >= MILL_FLUSH_NS)
+        flush(m);
 }
 
 /* Packs what became of a task into m->value. */
@@ -246,6 +248,7 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
     m->env.moved = &control->moved;
     if (head->body == MILL_BODY_FD)
         job.body_fd = receive_fd();
+    m->now_ns = coarse_ns();
     for (uint32_t i = 0; i < (head->n + 31) / 32; i++)
         left -= (uint32_t)__builtin_popcount(job.run.done_bits[i]);
     for (uint32_t i = 0, n = head->n; left > 0 && i < n; i++) {
@@ -254,10 +257,10 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
         if (mill_run_is_done(&job.run, i))
             continue;
         /* In this order: the pool reads `on`, since_ns, and `on` again. */
-        atomic_store_explicit(&control->since_ns, coarse_ns(), memory_order_relaxed);
+        atomic_store_explicit(&control->since_ns, m->now_ns, memory_order_relaxed);
         atomic_store_explicit(&control->on, (uint64_t)head->serial << 32 | i,
                               memory_order_release);
-        atomic_fetch_add_explicit(&control->moved, 1, memory_order_relaxed);
+        task_moved(&m->env);
         FAILPOINT("mill_task_before");
         enum task_status status = run_task(m, &job, i, input);
         atomic_store_explicit(&control->since_ns, 0, memory_order_relaxed);

@@ -187,7 +187,7 @@ static int stages_end(struct run *r)
 bool task_cancelled(const struct task_env *env)
 {
     if (env->moved)
-        atomic_fetch_add_explicit(env->moved, 1, memory_order_relaxed);
+        task_moved(env);
     return env->cancelled && atomic_load_explicit(env->cancelled, memory_order_relaxed);
 }
 

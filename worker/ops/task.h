@@ -14,7 +14,8 @@ struct task_env {
     const struct files_roots *roots;         /* borrowed */
     const struct age_identities *identities; /* borrowed; may be NULL */
     const atomic_bool *cancelled; /* looked at every block read; NULL = never */
-    _Atomic uint64_t *moved;      /* counts the blocks read; NULL = nobody looks */
+    _Atomic uint64_t
+        *moved; /* counts blocks read; the process's own; NULL = nobody looks */
 };
 
 struct part;
@@ -45,6 +46,12 @@ enum task_status task_run(const struct task_env *env, const struct task_work *wo
 uint8_t *task_pages(size_t len);
 /* What an errno of reading or writing means: worth another try, or not. */
 enum task_status task_status_of(int error);
+/* Says that there is progress. Nobody else writes it: no locked instruction is needed. */
+static inline void task_moved(const struct task_env *env)
+{
+    uint64_t n = atomic_load_explicit(env->moved, memory_order_relaxed);
+    atomic_store_explicit(env->moved, n + 1, memory_order_relaxed);
+}
 /* Once a block: says that there is progress, asks whether it is wanted. */
 bool task_cancelled(const struct task_env *env);
 
