@@ -22,7 +22,7 @@ enum {
 /* All its results are in batches: it is no longer under way. */
 static void lease_ended(struct node_lease *l)
 {
-    HASH_DEL(l->node->leases, l);
+    lease_remove(l);
     lease_unref(l);
 }
 
@@ -177,8 +177,11 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
     struct node *n = arg;
     struct node_lease *l;
 
-    if (split_result(n, run, status, value) || io_result(n, run, status, value))
+    if (run >= FIRST_IO_RUN) {
+        if (!split_result(n, run, status, value))
+            io_result(n, run, status, value);
         return;
+    }
     l = lease_find(n, run);
     if (l && index < l->n)
         node_result(l, index, status, value);

@@ -507,7 +507,7 @@ void batch_republish(struct node *n, const struct msg *m)
         add(b, i, TASK_OK, SPAN_NONE);
         l->batched[i] = true;
     }
-    HASH_DEL(n->leases, l);
+    lease_remove(l);
     lease_unref(l);
     publish(b);
 }

@@ -191,19 +191,18 @@ static int take_bytes(void *arg, struct span bytes, struct err *err)
 
 /* ---- the mill's part ---- */
 
-bool io_result(struct node *n, uint64_t run, enum task_status status, struct span value)
+void io_result(struct node *n, uint64_t run, enum task_status status, struct span value)
 {
     struct io_task *t;
 
     HASH_FIND(hh, n->mill_tasks, &run, sizeof(run), t);
     if (!t)
-        return run >= FIRST_IO_RUN; /* one that was given up meanwhile */
+        return; /* it was given up meanwhile */
     t->status = status;
     t->answered = true;
     buf_clear(&t->value);
     buf_add_span(&t->value, value);
     coro_wake(t->coro);
-    return true;
 }
 
 void io_room(struct node *n)

@@ -3,10 +3,21 @@
 
 struct node_lease *lease_find(struct node *n, uint64_t id)
 {
-    struct node_lease *l;
+    struct node_lease *l = n->found;
 
+    /* Results come by the thousand for one lease: most are spared the hash. */
+    if (l && l->id == id)
+        return l;
     HASH_FIND(hh, n->leases, &id, sizeof(id), l);
+    n->found = l;
     return l;
+}
+
+void lease_remove(struct node_lease *l)
+{
+    HASH_DEL(l->node->leases, l);
+    if (l->node->found == l)
+        l->node->found = NULL;
 }
 
 static void job_forget(struct node *n, struct node_job *j)

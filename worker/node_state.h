@@ -122,7 +122,7 @@ struct node {
     int64_t refused_ns; /* since when its name is said to be taken; 0 = it is not */
     struct loop_timer *beat, *flush;
     struct node_job *jobs;
-    struct node_lease *leases;
+    struct node_lease *leases, *found; /* found: by lease_find, the last time */
     TAILQ_HEAD(, node_lease) waiting;
     TAILQ_HEAD(, batch) batches;
     struct io_host *hosts;
@@ -137,6 +137,7 @@ struct node {
 
 /* node_lease.c */
 struct node_lease *lease_find(struct node *n, uint64_t id);
+void lease_remove(struct node_lease *l); /* it is not found any more */
 struct node_lease *lease_new(struct node *n, struct node_job *job, const struct msg *m);
 void lease_unref(struct node_lease *l);
 /* The job a lease is of, known from now on; NULL with err when it has no usable spec. */
@@ -195,8 +196,8 @@ int io_new(struct node *n, struct err *err);
 void io_free(struct node *n);
 /* A coroutine for each of its tasks; false: there is no room for all of them now. */
 bool io_start(struct node_lease *l);
-/* A result of a run that io submitted; false: it is not one of them. */
-bool io_result(struct node *n, uint64_t run, enum task_status status, struct span value);
+/* A result of a run that io submitted. */
+void io_result(struct node *n, uint64_t run, enum task_status status, struct span value);
 void io_room(struct node *n); /* a mill takes runs again */
 void io_revoke(struct node_lease *l);
 void io_tend(struct node *n); /* now and then */

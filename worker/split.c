@@ -244,17 +244,12 @@ static void settle(struct split *s)
     buf_fini(&value);
 }
 
-bool split_result(struct node *n, uint64_t run, enum task_status status,
-                  struct span value)
+static void take_part(struct node *n, struct split_part *p, enum task_status status,
+                      struct span value)
 {
     struct task_value v = { 0 };
-    struct split_part *p;
-    struct split *s;
+    struct split *s = p->split;
 
-    HASH_FIND(hh, n->split_parts, &run, sizeof(run), p);
-    if (!p)
-        return false;
-    s = p->split;
     HASH_DEL(n->split_parts, p);
     free(p);
     s->under_way--;
@@ -270,7 +265,17 @@ bool split_result(struct node *n, uint64_t run, enum task_status status,
     }
     settle(s);
     split_room(n);
-    return true;
+}
+
+bool split_result(struct node *n, uint64_t run, enum task_status status,
+                  struct span value)
+{
+    struct split_part *p;
+
+    HASH_FIND(hh, n->split_parts, &run, sizeof(run), p);
+    if (p)
+        take_part(n, p, status, value);
+    return p != NULL;
 }
 
 /* ---- life ---- */

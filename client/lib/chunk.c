@@ -22,6 +22,7 @@ static size_t bytes_of(const struct filling *f)
 static void digest(struct chunk *ck)
 {
     AUTO_BUF lens = BUF_INIT;
+    buf_reserve(&lens, ck->n * sizeof(uint32_t));
     for (uint32_t i = 0; i < ck->n; i++)
         buf_add_u32(&lens, htole32(ck->lens[i]));
     struct span parts[] = { buf_span(&lens), span_of(ck->body, ck->body_len),

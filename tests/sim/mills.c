@@ -379,10 +379,9 @@ bool io_start(struct node_lease *l)
     return true;
 }
 
-bool io_result(struct node *n, uint64_t run, enum task_status status, struct span value)
+void io_result(struct node *n, uint64_t run, enum task_status status, struct span value)
 {
-    (void)n, (void)status, (void)value;
-    return run >= 1ull << 63;
+    (void)n, (void)run, (void)status, (void)value;
 }
 
 void io_room(struct node *n)
