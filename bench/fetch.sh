@@ -31,7 +31,8 @@ for kind in s b; do
 done
 
 fresh() {
-    rm -rf "$DISK/out" "$DISK/state"
+    set_aside "$DISK/out"
+    rm -rf "$DISK/state"
     mkdir "$DISK/out"
     sync -f "$DISK/out"
 }

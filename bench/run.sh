@@ -18,14 +18,20 @@ if [ -z "${TM_BUILD:-}" ]; then
 fi
 ulimit -n "$(ulimit -Hn)"
 
+BENCH_TRASH=$(mktemp -d "${BENCH_DISK:-/var/tmp}/bench.XXXXXX") # see set_aside
+export BENCH_TRASH
+trap 'rm -rf "$BENCH_TRASH"' EXIT
+trap 'exit 130' INT TERM
+
 results=$TM_BUILD/bench/results.tsv
 : >"$results"
 printf 'machine\t%s\tcores\t%s, Linux %s, %s\n' "$(nproc)" \
     "$(sed -n 's/^model name[[:space:]]*: //p' /proc/cpuinfo | head -1)" "$(uname -r)" "$(date -u +%F)" | tee -a "$results"
 failed=()
 for name; do
-    echo "bench: $name" >&2
+    from=$SECONDS
     ./"$name".sh | tee -a "$results" || failed+=("$name")
+    echo "bench: $name: $((SECONDS - from)) s" >&2
 done
 
 if [ "${SCALE:-1}" = 1 ] && grep -q '^growth\.' "$results"; then

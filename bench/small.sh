@@ -11,7 +11,7 @@ age -r "$recipient" -o "$SHM/one" "$SHM/in/aaaa"
 size=$(stat -c %s "$SHM/one")
 
 fresh() { # DIR
-    rm -rf "$1"
+    if [ "$1" = "$DISK/out" ]; then set_aside "$1"; else rm -rf "$1"; fi
     mkdir "$1"
     sync -f "$1"
 }
