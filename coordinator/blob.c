@@ -17,6 +17,15 @@ struct blob *blob_new(struct span bytes)
     return b;
 }
 
+struct blob *blob_cut(struct blob *b, size_t len)
+{
+    CHECK(len <= b->len);
+    if (len < b->len)
+        b = xrealloc(b, sizeof(*b) + len);
+    b->len = len;
+    return b;
+}
+
 struct blob *blob_ref(struct blob *b)
 {
     if (b)

@@ -14,8 +14,10 @@ struct blob {
 
 struct blob *blob_new(struct span bytes); /* a copy, one reference */
 struct blob *blob_alloc(size_t len);      /* not filled yet, one reference */
-struct blob *blob_ref(struct blob *b);    /* takes and returns NULL too */
-void blob_unref(struct blob *b);          /* takes NULL */
+/* What is left of one that nobody else has and of which so much was filled. */
+struct blob *blob_cut(struct blob *b, size_t len);
+struct blob *blob_ref(struct blob *b); /* takes and returns NULL too */
+void blob_unref(struct blob *b);       /* takes NULL */
 static inline struct span blob_span(const struct blob *b)
 {
     return b ? span_of(b->data, b->len) : SPAN_NONE;
