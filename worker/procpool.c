@@ -99,7 +99,7 @@ static struct run *run_new(struct procpool *pool, const struct procpool_run *fro
                            struct span body, size_t bytes)
 {
     struct run *run = xcalloc(1, sizeof(*run));
-    struct mill_run_head *head = xcalloc(1, bytes);
+    struct mill_run_head *head = xmalloc(bytes); /* all of it is written below */
 
     *head = (struct mill_run_head){
         .kind = MILL_RUN,
@@ -121,6 +121,7 @@ static struct run *run_new(struct procpool *pool, const struct procpool_run *fro
     run->head = head;
     run->parts = mill_run_parts(head);
     CHECK(run->parts.bytes == bytes);
+    memset(run->parts.done_bits, 0, (from->n + 31) / 32 * sizeof(uint32_t));
     memcpy(run->parts.tasks, from->tasks, from->n * sizeof(uint32_t));
     memcpy(run->parts.lens, from->lens, from->n * sizeof(uint32_t));
     memcpy(run->parts.inputs, from->inputs.data, from->inputs.len);

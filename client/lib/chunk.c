@@ -48,11 +48,17 @@ static void filling_free(struct tm_job *job, struct filling *f)
     free(f);
 }
 
+/* Nearly all inputs are for any node: that is seen without a call for each. */
+static bool is_for(const struct filling *f, const char *node)
+{
+    return f->node[0] == node[0] && (node[0] == '\0' || strcmp(f->node, node) == 0);
+}
+
 static struct filling *filling_of(struct tm_job *job, const char *node)
 {
     struct filling *f;
     STAILQ_FOREACH (f, &job->fillings, fillings_node)
-        if (strcmp(f->node, node) == 0)
+        if (is_for(f, node))
             return f;
     return NULL;
 }
