@@ -1,6 +1,7 @@
 #include "base/err.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <string.h>
 
@@ -82,6 +83,12 @@ static void *or_abort(void *p, size_t size)
         abort();
     }
     return p;
+}
+
+void memory_keep(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 4 * MIB);
+    mallopt(M_TRIM_THRESHOLD, 16 * MIB);
 }
 
 void *xmalloc(size_t size)

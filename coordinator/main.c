@@ -381,6 +381,7 @@ int main(int argc, char **argv)
     int rc;
 
     signal(SIGPIPE, SIG_IGN);
+    memory_keep();
     crypto_init();
     rc = opt_parse(tables, &sources, argc, argv, &o, &args, &n_args, &err);
     if (rc == 0)

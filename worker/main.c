@@ -417,6 +417,7 @@ int main(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "--mill") == 0)
         return mill_main(argc, argv);
+    memory_keep();
     signal(SIGPIPE, SIG_IGN);
     crypto_no_core();
     crypto_init();
