@@ -12,19 +12,23 @@
 struct walking {
     struct feed *feed;
     const char *root;
+    struct buf abs;  /* of the entry */
+    size_t root_abs; /* bytes of it: the root made absolute, once for all */
 };
 
 static int on_entry(void *arg, const struct walk_entry *e)
 {
     struct walking *w = arg;
-    AUTO_FREE char *abs = NULL;
+    const char *rest = e->shown + strlen(w->root);
 
     if (e->error) {
         run_refuse(w->feed->run, e->shown, e->error);
         return w->feed->run->stop ? -1 : 0;
     }
-    abs = walk_absolute(e->shown);
-    return w->feed->input(w->feed->arg, e->shown, abs, w->root, e->below, e->size);
+    w->abs.len = w->root_abs;
+    buf_add(&w->abs, rest, strlen(rest) + 1);
+    return w->feed->input(w->feed->arg, e->shown, (const char *)w->abs.data, w->root,
+                          e->below, e->size);
 }
 
 int feed_scratch(const char *what, char **ret_path, struct err *err)
@@ -106,14 +110,20 @@ static int feed_remote(struct feed *f, const char *path)
 
 static int feed_one(struct feed *f, const char *path)
 {
-    struct walking w = { f, path };
+    struct walking w = { f, path, BUF_INIT, 0 };
     struct walk_counts counts = { 0 };
+    unsigned flags = (f->recursive ? WALK_RECURSIVE : 0) | (f->sizes ? WALK_SIZES : 0);
+    AUTO_FREE char *abs = NULL;
     int rc;
 
     if (f->remote)
         return feed_remote(f, path);
 
-    rc = walk(path, f->recursive, on_entry, &w, &counts);
+    abs = walk_absolute(path);
+    w.root_abs = strlen(abs);
+    buf_add(&w.abs, abs, w.root_abs);
+    rc = walk(path, flags, on_entry, &w, &counts);
+    buf_fini(&w.abs);
     if (counts.skipped && cli_common_now()->verbose)
         cli_note("%s: %llu entries skipped: neither files nor directories", path,
                  (unsigned long long)counts.skipped);

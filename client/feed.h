@@ -11,6 +11,7 @@ struct feed {
     size_t n;
     const char *scratch; /* where standard input goes, the only input then; else NULL */
     bool recursive;
+    bool sizes;             /* large files are to be shared by the mills of a node */
     bool remote;            /* no path is looked at here: nodes walk (remote.h) */
     const char *files_from; /* a file, "-" = standard input; NULL = none */
     bool null_ended;        /* names in it end with NUL, not newline */

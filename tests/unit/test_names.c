@@ -121,16 +121,16 @@ static void a_walk_takes_regular_files(void **state)
     assert_int_equal(mkfifo(fifo, 0600), 0);
     const struct {
         const char *root;
-        bool recursive;
+        unsigned flags;
         int files, errors, skipped;
     } t[] = {
-        { dir, true, 1, 0, 2 },  { dir, false, 0, 1, 0 },  { link, false, 1, 0, 0 },
-        { none, true, 0, 1, 0 }, { fifo, false, 0, 1, 0 },
+        { dir, WALK_RECURSIVE, 1, 0, 2 },  { dir, 0, 0, 1, 0 },  { link, 0, 1, 0, 0 },
+        { none, WALK_RECURSIVE, 0, 1, 0 }, { fifo, 0, 0, 1, 0 },
     };
     for (size_t i = 0; i < ARRAY_LEN(t); i++) {
         struct tally tally = { 0, 0 };
         struct walk_counts counts = { 0, 0 };
-        assert_int_equal(walk(t[i].root, t[i].recursive, count, &tally, &counts), 0);
+        assert_int_equal(walk(t[i].root, t[i].flags, count, &tally, &counts), 0);
         assert_int_equal(tally.files, t[i].files);
         assert_int_equal(tally.errors, t[i].errors);
         assert_int_equal(counts.skipped, t[i].skipped);
@@ -141,6 +141,59 @@ static void a_walk_takes_regular_files(void **state)
     rmdir(dir);
 }
 
+static int list(void *arg, const struct walk_entry *e)
+{
+    assert_null(e->error);
+    buf_printf(arg, "%s|%s|%d\n", e->shown, e->below, (int)e->size);
+    return 0;
+}
+
+/* What find prints of a tree, with a slash or not behind its name. */
+static void found(const char *root, bool sizes, struct buf *out)
+{
+    AUTO_FREE char *find =
+        xasprintf("find %s -type f -printf '%%p|%%P|%s\\n'", root, sizes ? "%s" : "0");
+    FILE *f = popen(find, "r");
+    size_t n;
+
+    assert_non_null(f);
+    while ((n = fread(buf_reserve(out, 4 * KIB), 1, 4 * KIB, f)) > 0)
+        out->len += n;
+    assert_int_equal(pclose(f), 0);
+}
+
+static void a_walk_goes_as_find_does(void **state)
+{
+    (void)state;
+    char dir[] = "/tmp/walk.XXXXXX";
+    assert_non_null(mkdtemp(dir));
+    AUTO_FREE char *slash = xasprintf("%s/", dir), *link = xasprintf("%s.link", dir);
+    AUTO_FREE char *make = xasprintf(
+        "cd %s && mkdir -p a/b/c/d empty .hid ... && ln -s a l && ln -s .. a/up && "
+        "for i in $(seq 40); do head -c $i /dev/zero >f$i; cp f$i a/b/x$i; done && "
+        "cp f9 .hid/.f && cp f9 .../f && cp f9 a/b/c/d/f && rm f7 && mkdir f7 && "
+        "cp f8 f7/ && ln -s %s %s",
+        dir, dir, link);
+    AUTO_FREE char *clean = xasprintf("rm -r %s %s", dir, link);
+    const char *roots[] = { dir, slash };
+    assert_int_equal(system(make), 0);
+    for (size_t i = 0; i < 2 * ARRAY_LEN(roots); i++) {
+        AUTO_BUF want = BUF_INIT, got = BUF_INIT;
+        struct walk_counts counts = { 0, 0 };
+        unsigned flags = WALK_RECURSIVE | (i % 2 ? WALK_SIZES : 0);
+        found(roots[i / 2], i % 2, &want);
+        assert_int_equal(walk(roots[i / 2], flags, list, &got, &counts), 0);
+        assert_string_equal(buf_str(&got), buf_str(&want));
+        assert_int_equal(counts.files, 83);
+        assert_int_equal(counts.skipped, 2);
+    }
+    struct tally tally = { 0, 0 };
+    struct walk_counts counts = { 0, 0 };
+    assert_int_equal(walk(link, WALK_RECURSIVE, count, &tally, &counts), 0);
+    assert_int_equal(tally.files, 83);
+    assert_int_equal(system(clean), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -149,6 +202,7 @@ int main(void)
         cmocka_unit_test(outputs_go_as_cp_puts_them),
         cmocka_unit_test(a_line_of_a_list_is_a_url_or_nothing),
         cmocka_unit_test(a_walk_takes_regular_files),
+        cmocka_unit_test(a_walk_goes_as_find_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
