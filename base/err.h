@@ -24,9 +24,9 @@ int err_hint(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Puts "prefix: " before the text; returns -1. */
 int err_prefix(struct err *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
 
-/* For programs that run for long and take and free buffers of many pages all the time:
- * up to 16 MiB of what was freed is kept. The kernel, if it got it back, would clear each
- * page of it that is taken again. */
+/* For programs that run for long and take and free buffers of many pages all the time: of
+ * what was freed at the end of a thread's arena up to 16 MiB are kept. The kernel, if it
+ * got them back, would clear each page of them that is taken again. */
 void memory_keep(void);
 /* Allocation that never returns NULL: prints one line and aborts (crash-only). */
 void *xmalloc(size_t size);

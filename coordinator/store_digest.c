@@ -64,6 +64,14 @@ void digest_batch_head(const struct batch_row *b, uint8_t out[WIRE_DIGEST_BYTES]
     digest(numbers, ARRAY_LEN(numbers), bytes, ARRAY_LEN(bytes), out);
 }
 
+bool batch_head_whole(const struct batch_row *b, struct span head)
+{
+    uint8_t now[WIRE_DIGEST_BYTES];
+
+    digest_batch_head(b, now);
+    return span_eq(head, span_of(now, sizeof(now)));
+}
+
 void digest_batch_rest(struct span statuses, struct span lens, struct span values,
                        uint8_t out[WIRE_DIGEST_BYTES])
 {

@@ -333,10 +333,13 @@ static int load_pending(struct loading *l, sqlite3_stmt *st, struct err *err)
     if (!k)
         return 0;
     r.tasks = tasks_taken(column_span(st, 6), r.n);
-    bool fits = r.tasks->len == r.n * sizeof(uint32_t) && r.chunk < k->chunks;
+    r.attempts = numbers_taken(column_span(st, 9), r.n);
+    bool fits = r.tasks->len == r.n * sizeof(uint32_t) && r.chunk < k->chunks &&
+                batch_head_whole(&r, column_span(st, 10));
     if (fits)
         l->ev->pending(l->arg, &r);
     blob_unref(r.tasks);
+    blob_unref(r.attempts);
     return fits ? 0 : not_whole(err, r.job, "a batch that waits for its files");
 }
 
@@ -405,8 +408,8 @@ static int load_all(struct sql *q, struct loading *l, struct err *err)
         { "SELECT job, sum(n) FROM batch WHERE cursor IS NOT NULL GROUP BY job"
           " ORDER BY job",
           load_shown },
-        { "SELECT row, job, chunk, epoch, lease, n, tasks, node, length(vals) FROM batch"
-          " WHERE cursor IS NULL ORDER BY job, row",
+        { "SELECT row, job, chunk, epoch, lease, n, tasks, node, length(vals), attempts,"
+          " head FROM batch WHERE cursor IS NULL ORDER BY job, row",
           load_pending },
         { "SELECT id, key FROM removed ORDER BY id", load_removed },
         { "SELECT v FROM meta WHERE k = 'run'", load_run },

@@ -58,6 +58,31 @@ static enum read_result read_chunk_row(struct sql *q, uint64_t job, uint32_t seq
     return result;
 }
 
+/* The tasks of the row that a statement is on have a record; false: it is not what was
+ * written. */
+static bool mark_recorded(sqlite3_stmt *st, struct fx_read_chunk *r)
+{
+    uint32_t n = (uint32_t)column_u64(st, 3);
+    struct batch_row b = { .row = column_u64(st, 0),
+                           .job = r->job,
+                           .chunk = r->seq,
+                           .epoch = column_u64(st, 1),
+                           .lease = column_u64(st, 2),
+                           .n = n,
+                           .node = column_span(st, 5),
+                           .tasks = tasks_taken(column_span(st, 6), n),
+                           .attempts = numbers_taken(column_span(st, 7), n) };
+    bool whole = batch_head_whole(&b, column_span(st, 4));
+    const uint32_t *task = (const uint32_t *)b.tasks->data;
+
+    for (size_t i = 0; whole && i < b.tasks->len / sizeof(*task); i++)
+        if (task[i] - r->first < r->n)
+            r->ret_recorded->data[task[i] - r->first] = 1;
+    blob_unref(b.tasks);
+    blob_unref(b.attempts);
+    return whole;
+}
+
 static int read_chunk(struct sql *q, struct fx *fx, struct err *err)
 {
     struct fx_read_chunk *r = &fx->read_chunk;
@@ -71,14 +96,14 @@ static int read_chunk(struct sql *q, struct fx *fx, struct err *err)
     r->ret_recorded = blob_alloc(r->n);
     memset(r->ret_recorded->data, 0, r->n);
     st = BOUND(q, ST_READ_RECORDED, (int64_t)r->job, r->seq);
-    while ((rc = sqlite3_step(st)) == SQLITE_ROW) {
-        struct blob *tasks = tasks_taken(column_span(st, 0), (uint32_t)column_u64(st, 1));
-        const uint32_t *task = (const uint32_t *)tasks->data;
-        for (size_t i = 0; i < tasks->len / sizeof(*task); i++)
-            if (task[i] - r->first < r->n)
-                r->ret_recorded->data[task[i] - r->first] = 1;
-        blob_unref(tasks);
-    }
+    while ((rc = sqlite3_step(st)) == SQLITE_ROW)
+        if (!mark_recorded(st, r)) {
+            sqlite3_reset(st);
+            return err_set(err, 1,
+                           "state directory: damaged: which tasks of job %llu have a "
+                           "record",
+                           (unsigned long long)r->job);
+        }
     sqlite3_reset(st);
     /* Not to know what has a record is not to be mended. */
     return read_end(q, rc, err, "read which tasks have a record") == READ_OK ? 0 : -1;
@@ -154,8 +179,6 @@ static void heads_free(struct heads *heads)
 static const struct batch_row *head_take(struct heads *heads, sqlite3_stmt *st,
                                          uint64_t job, uint64_t *ret_row)
 {
-    uint8_t now[WIRE_DIGEST_BYTES];
-
     if (heads->n == heads->cap) {
         heads->cap = MAX(16, heads->cap * 2);
         heads->at = xrealloc(heads->at, heads->cap * sizeof(*heads->at));
@@ -163,8 +186,7 @@ static const struct batch_row *head_take(struct heads *heads, sqlite3_stmt *st,
     struct head *h = &heads->at[heads->n++];
     struct span head = column_span(st, 6), rest = column_span(st, 7);
     row_take(st, job, &h->row);
-    digest_batch_head(&h->row, now);
-    if (span_eq(head, span_of(now, sizeof(now))) && rest.len == sizeof(h->rest) &&
+    if (batch_head_whole(&h->row, head) && rest.len == sizeof(h->rest) &&
         batch_row_fits(&h->row, &h->values_len)) {
         memcpy(h->rest, rest.data, sizeof(h->rest));
         return &h->row;

@@ -46,7 +46,8 @@ const char *const sql_texts[ST_COUNT] = {
                " VALUES(?,?,?,?,?,?,?,?,?,?,?)",
     [ST_READ_CHUNK] = "SELECT first, n, digest, lens, body, node FROM chunk"
                       " WHERE id = ?",
-    [ST_READ_RECORDED] = "SELECT tasks, n FROM batch WHERE job = ? AND chunk = ?",
+    [ST_READ_RECORDED] = "SELECT row, epoch, lease, n, head, node, tasks, attempts"
+                         " FROM batch WHERE job = ? AND chunk = ?",
     [ST_READ_FROM] = "SELECT " BATCH_COLUMNS " FROM batch WHERE job = ?1 AND cursor >="
                      " (SELECT max(cursor) FROM batch WHERE job = ?1 AND cursor <= ?2)"
                      " ORDER BY cursor LIMIT ?3",

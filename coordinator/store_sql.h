@@ -98,6 +98,8 @@ void digest_chunk(struct span lens, struct span body, struct span node,
                   uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_key(const struct key_row *k, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_batch_head(const struct batch_row *b, uint8_t out[WIRE_DIGEST_BYTES]);
+/* What stands in the row's head column is that of b: its arrays are what was written. */
+bool batch_head_whole(const struct batch_row *b, struct span head);
 void digest_batch_rest(struct span statuses, struct span lens, struct span values,
                        uint8_t out[WIRE_DIGEST_BYTES]);
 

@@ -316,6 +316,35 @@ static void a_hole_in_the_index_is_refused(void **state)
     }
 }
 
+/* Tasks that follow one another are stored as the first of them: how many there are says
+ * the row's number, which must be the one that was written. */
+static void a_batch_of_another_length_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct fx_group *g = fx_group_new();
+    struct err err = { 0 };
+
+    fill(f);
+    add_batch(g, 3, 0, 1, 10, 1, 2, true);
+    push(f, g);
+    store_close(f->store, false);
+    change(f, "UPDATE batch SET n = 4 WHERE row = 3");
+    assert_int_equal(store_open(f->dir, DURABILITY_FULL, &f->store, &err), 0);
+    assert_int_equal(store_load(f->store, &loads, f, &f->next_row, &err), -1);
+    assert_non_null(strstr(err.text, "a batch that waits for its files"));
+    assert_int_equal(f->pending, 0);
+    store_close(f->store, false);
+    /* Of the others it is seen when a chunk is read that was not done with. */
+    change(
+        f,
+        "UPDATE batch SET n = 2 WHERE row = 3; UPDATE batch SET epoch = 9 WHERE row = 2");
+    open_store(f);
+    g = fx_group_new();
+    fx_add(g, FX_READ_CHUNK)->read_chunk = (struct fx_read_chunk){ .job = 1, .n = 10 };
+    push(f, g);
+    assert_non_null(strstr(f->failed.text, "which tasks of job 1 have a record"));
+}
+
 /* A removed job's rows go, in slices, and then its pages; commits go on meanwhile. */
 static void a_removed_job_gives_its_space_back(void **state)
 {
@@ -382,6 +411,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_keys_row_is_replaced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_second_owner_is_refused, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damage_is_noticed, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_batch_of_another_length_is_refused, set_up,
+                                        tear_down),
         cmocka_unit_test(a_hole_in_the_index_is_refused),
         cmocka_unit_test_setup_teardown(a_removed_job_gives_its_space_back, set_up,
                                         tear_down),
