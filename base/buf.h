@@ -49,10 +49,10 @@ struct buf {
 /* Frees the bytes and makes it empty again. */
 void buf_fini(struct buf *b);
 void buf_grow(struct buf *b, size_t more); /* of buf_reserve */
-/* Room for `more` bytes after len; returns where they go. */
+/* Room for `more` bytes after len; returns where they go, which is never NULL. */
 static inline uint8_t *buf_reserve(struct buf *b, size_t more)
 {
-    if (b->cap - b->len < more)
+    if (b->cap - b->len < more || !b->data)
         buf_grow(b, more);
     return b->data + b->len;
 }
