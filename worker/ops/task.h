@@ -14,8 +14,7 @@ struct task_env {
     const struct files_roots *roots;         /* borrowed */
     const struct age_identities *identities; /* borrowed; may be NULL */
     const atomic_bool *cancelled; /* looked at every block read; NULL = never */
-    _Atomic uint64_t
-        *moved; /* counts blocks read; the process's own; NULL = nobody looks */
+    _Atomic uint64_t *moved; /* counts blocks read, here alone; NULL = nobody looks */
 };
 
 struct part;
