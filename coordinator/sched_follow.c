@@ -196,14 +196,13 @@ static uint32_t chunk_of(const struct job *j, uint64_t task)
     return lo;
 }
 
-static void read_more(struct sched *s, struct follower *f)
+static void read_on(struct sched *s, struct follower *f)
 {
     struct job *j = f->job;
     uint32_t seq = f->task_order && j->row.chunks ? chunk_of(j, f->cursor) : 0;
 
     while (may_send(s, f) && send_recent(s, f))
         ;
-    drop_passed(s, j);
     if (!may_send(s, f))
         return;
     if (at_end(f, f->cursor)) {
@@ -229,12 +228,19 @@ static void read_more(struct sched *s, struct follower *f)
     reading(s, f, true);
 }
 
+static void read_more(struct sched *s, struct follower *f)
+{
+    read_on(s, f);
+    drop_passed(s, f->job);
+}
+
 void follow_pump(struct sched *s, struct job *j)
 {
     struct follower *f;
 
     LIST_FOREACH (f, &j->followers, job_node)
-        read_more(s, f);
+        read_on(s, f);
+    drop_passed(s, j); /* which looks at all of them: once */
 }
 
 /* Nothing else wakes a follower that found its peer full: what it has read so far may be
