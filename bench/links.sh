@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # What a link costs: the same cluster over ipc, over plain tcp and over tcp with CURVE, all on this host; then CURVE by
-# itself, for a byte and for a message, with 1, 2 and 4 threads for the server's I/O.
+# itself, for a byte and for a message, with one thread for the server's I/O, with 2, and with 4 where there are as many cores.
 . "$(dirname "$0")/lib.sh"
 N=$((500000 / SCALE))
 ONE_BY_ONE=$((500 / SCALE))
 PEERS=4
+THREADS="1 2"
+[ "$(nproc)" -lt 4 ] || THREADS="1 2 4"
 SMALL=64 SMALL_N=$((200000 / SCALE))
 LARGE=65536 LARGE_N=$((4000 / SCALE))
 declare -A endpoints
@@ -60,19 +62,21 @@ ratio links.latency.curve_vs_tcp links.latency.curve.p50 links.latency.tcp.p50 '
 bare() {
     bench-curve "$1" rate "$2" "$3" $PEERS "$4" | sed "s/^curve/links.$1.$2.$4/" | samples
 }
-for threads in 1 2 4; do
+alone=()
+for threads in $THREADS; do
     for mode in plain curve; do
         eval "small_${mode}_$threads() { bare $mode $SMALL $SMALL_N $threads; }"
         eval "large_${mode}_$threads() { bare $mode $LARGE $LARGE_N $threads; }"
+        alone+=("small_${mode}_$threads" "large_${mode}_$threads")
     done
 done
 hop_plain() { bench-curve plain latency $SMALL "$ONE_BY_ONE" | sed 's/^curve.latency/links.hop.plain/' | samples; }
 hop_curve() { bench-curve curve latency $SMALL "$ONE_BY_ONE" | sed 's/^curve.latency/links.hop.curve/' | samples; }
-turns hop_plain hop_curve {small,large}_{plain,curve}_{1,2,4}
+turns hop_plain hop_curve "${alone[@]}"
 
 for mode in plain curve; do figure links.hop.$mode.p50 us "$SMALL bytes there and back, ZeroMQ alone"; done
 of() { median <"$DISK/samples/links.$1"; }
-for threads in 1 2 4; do
+for threads in $THREADS; do
     for mode in plain curve; do
         figure links.$mode.$SMALL.$threads.rate messages/s "$SMALL bytes, $PEERS peers, $threads I/O threads"
         row links.$mode.$LARGE.$threads.bytes "$(of $mode.$LARGE.$threads.rate | awk -v b=$LARGE '{ print $1 * b / 1e6 }' | short)" MB/s \

@@ -12,7 +12,7 @@ for name; do
 done
 if [ -z "${TM_BUILD:-}" ]; then
     ../deploy/packages.sh bench >&2
-    (cd .. && cmake --preset release && cmake --build --preset release) >&2
+    (cd .. && cmake --preset release && cmake --build --preset release --target bench) >&2
     TM_BUILD=$(cd ../build/release && pwd)
     export TM_BUILD
 fi
