@@ -208,9 +208,10 @@ struct tm_input {
 };
 
 /* Adds one input: the job's next task. Blocks while the coordinator takes no more.
- * Inputs leave in chunks of 4,096 tasks or 256 KiB, or 20 ms after the last one.
- * -1 with TM_TOO_LARGE when one packed input is over 64 KiB: it was not added,
- * the job goes on. TM_AGAIN only after tm_interrupt: not added. */
+ * Inputs leave in chunks of 4,096 tasks or 256 KiB, or 20 ms after a chunk's first one,
+ * but one that is not full only when those before it are on the coordinator's disk. -1
+ * with TM_TOO_LARGE when one packed input is over 64 KiB: it was not added, the job goes
+ * on. TM_AGAIN only after tm_interrupt: not added. */
 int tm_add(struct tm_job *job, const struct tm_input *in, struct tm_error *err);
 /* The same, but never blocks: TM_AGAIN while there is no room. */
 int tm_try_add(struct tm_job *job, const struct tm_input *in, struct tm_error *err);

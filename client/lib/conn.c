@@ -120,13 +120,21 @@ static void leave(struct conn *c)
         pthread_cond_broadcast(&c->cond);
 }
 
+/* A chunk that is not full leaves when its time is up, but not while an earlier one of
+ * its job is on its way: what the coordinator is slow to take then comes in fewer, larger
+ * chunks, as segments do by Nagle's algorithm (RFC 896). */
+static int64_t flush_due_ns(const struct tm_job *job)
+{
+    return STAILQ_EMPTY(&job->chunks) ? job->flush_at_ns : INT64_MAX;
+}
+
 /* Sends what is due, and arms the timer of chunks that wait for more inputs. */
 static void pump(struct conn *c)
 {
     struct tm_job *job;
     int64_t next_ns = INT64_MAX;
     TAILQ_FOREACH (job, &c->filling, filling_node)
-        next_ns = MIN(next_ns, job->flush_at_ns);
+        next_ns = MIN(next_ns, flush_due_ns(job));
     if (next_ns != INT64_MAX && !loop_timer_armed(c->flush)) {
         int64_t left_ns = next_ns - clock_mono_ns();
         loop_timer_arm(c->flush, MAX(left_ns, 0));
@@ -354,7 +362,7 @@ static void on_flush(void *arg)
     struct tm_job *job, *next;
     for (job = TAILQ_FIRST(&c->filling); job; job = next) {
         next = TAILQ_NEXT(job, filling_node);
-        if (job->flush_at_ns <= now)
+        if (flush_due_ns(job) <= now)
             chunk_close(job);
     }
     pump(c);

@@ -20,8 +20,7 @@
 
 /* Bytes of results that may wait here for the reader of one job. */
 enum { RESULT_CREDIT_BYTES = 4 * MIB };
-#define FLUSH_NS                                                                         \
-    (20 * NS_PER_MS) /* an open chunk leaves this long after its first input */
+#define FLUSH_NS (20 * NS_PER_MS) /* see flush_due_ns */
 
 struct pair;
 struct batch;

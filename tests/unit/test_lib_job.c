@@ -207,6 +207,26 @@ static void a_lone_input_leaves_by_itself(void **state)
     assert_int_equal(r.task, 0);
 }
 
+/* While a chunk is on its way the next one waits, and all that comes meanwhile is in it.
+ */
+static void what_comes_while_a_chunk_is_on_its_way_is_one_chunk(void **state)
+{
+    struct world *w = *state;
+    struct tm_job *job = submit(w, &bytes_spec);
+    unsigned n = 0;
+    add_one(job, n++, 10);
+    pthread_mutex_lock(&w->fake->mu); /* the coordinator stands still */
+    assert_int_equal(tm_flush(job, NULL), 0);
+    for (int64_t end = clock_mono_ns() + 100 * NS_PER_MS; clock_mono_ns() < end;) {
+        add_one(job, n++, 10);
+        poll(NULL, 0, 1);
+    }
+    pthread_mutex_unlock(&w->fake->mu);
+    assert_int_equal(tm_sync(job, 20 * NS_PER_S, NULL), 0);
+    assert_int_equal(tm_accepted(job, NULL), n);
+    assert_int_equal(fake_saw(w->fake, &w->fake->jobs[0].n_chunks), 2);
+}
+
 static void too_large_is_refused_and_the_job_goes_on(void **state)
 {
     struct world *w = *state;
@@ -494,6 +514,7 @@ int main(void)
         WORLD_TEST(chunks_keep_their_limits),
         WORLD_TEST(inputs_for_nodes_fill_chunks_of_their_own),
         WORLD_TEST(a_lone_input_leaves_by_itself),
+        WORLD_TEST(what_comes_while_a_chunk_is_on_its_way_is_one_chunk),
         WORLD_TEST(too_large_is_refused_and_the_job_goes_on),
         WORLD_TEST(a_lost_coordinator_loses_nothing),
         WORLD_TEST(silence_is_a_lost_coordinator_too),
