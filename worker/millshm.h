@@ -53,8 +53,8 @@ struct mill_spec_head {
     uint32_t slot;
 };
 
-/* Followed by: bits of tasks already done (as uint32_t), task numbers, lengths, inputs,
- * body. */
+/* Followed by: bits of tasks already done (as uint32_t), task numbers, lengths, those of
+ * bodies with MILL_BODY_BYTES, inputs, body: a part, or one body a task. */
 struct mill_run_head {
     uint32_t kind; /* MILL_RUN */
     uint32_t serial;
@@ -67,7 +67,7 @@ struct mill_run_head {
 
 /* Where the parts of a run lie after its head. */
 struct mill_run {
-    uint32_t *done_bits, *tasks, *lens;
+    uint32_t *done_bits, *tasks, *lens, *body_lens;
     uint8_t *inputs, *body;
     size_t bytes; /* of the whole record */
 };
@@ -78,7 +78,9 @@ static inline struct mill_run mill_run_parts(struct mill_run_head *head)
     run.done_bits = (uint32_t *)(head + 1);
     run.tasks = run.done_bits + (head->n + 31) / 32;
     run.lens = run.tasks + head->n;
-    run.inputs = (uint8_t *)(run.lens + head->n);
+    run.body_lens = run.lens + head->n;
+    run.inputs =
+        (uint8_t *)(run.body_lens + (head->body == MILL_BODY_BYTES ? head->n : 0));
     run.body = run.inputs + head->inputs_len;
     run.bytes = (size_t)(run.body + head->body_len - (uint8_t *)head);
     return run;

@@ -167,7 +167,7 @@ static enum task_status pack(struct millwork *m, enum task_status status,
 }
 
 static enum task_status run_task(struct millwork *m, const struct job *job,
-                                 uint32_t index, struct span input)
+                                 uint32_t index, struct span input, struct span body)
 {
     const struct mill_run_head *head = job->head;
     const struct mill_spec *spec = &m->specs[head->spec_slot];
@@ -191,7 +191,7 @@ static enum task_status run_task(struct millwork *m, const struct job *job,
         .in = &in,
         .attempt = { head->epoch, head->lease, job->run.tasks[index] },
         .has_body = head->body == MILL_BODY_BYTES || head->body == MILL_BODY_FD,
-        .body = span_of(job->run.body, head->body_len),
+        .body = body,
         .body_fd = job->body_fd,
     };
     struct part part;
@@ -242,7 +242,7 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
 {
     struct mill_control *control = &m->shm->control;
     struct job job = { head, mill_run_parts((struct mill_run_head *)head), -1 };
-    uint32_t left = head->n, offset = 0;
+    uint32_t left = head->n, offset = 0, body_offset = 0;
     CHECK(head->place < PROCPOOL_AHEAD && head->spec_slot < MILL_SPEC_SLOTS);
     m->env.cancelled = &control->cancelled[head->place];
     m->env.moved = &control->moved;
@@ -253,7 +253,12 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
         left -= (uint32_t)__builtin_popcount(job.run.done_bits[i]);
     for (uint32_t i = 0, n = head->n; left > 0 && i < n; i++) {
         struct span input = span_of(job.run.inputs + offset, job.run.lens[i]);
+        struct span body = SPAN_NONE;
         offset += job.run.lens[i];
+        if (head->body == MILL_BODY_BYTES) {
+            body = span_of(job.run.body + body_offset, job.run.body_lens[i]);
+            body_offset += job.run.body_lens[i];
+        }
         if (mill_run_is_done(&job.run, i))
             continue;
         /* In this order: the pool reads `on`, since_ns, and `on` again. */
@@ -262,7 +267,7 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
                               memory_order_release);
         task_moved(&m->env);
         FAILPOINT("mill_task_before");
-        enum task_status status = run_task(m, &job, i, input);
+        enum task_status status = run_task(m, &job, i, input, body);
         atomic_store_explicit(&control->since_ns, 0, memory_order_relaxed);
         if (left == 1 && job.body_fd >= 0)
             close(job.body_fd);

@@ -179,7 +179,7 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
 
     if (run >= FIRST_IO_RUN) {
         if (!split_result(n, run, status, value))
-            io_result(n, run, status, value);
+            grist_result(n, run, index, status, value);
         return;
     }
     l = lease_find(n, run);
@@ -212,7 +212,7 @@ static void on_room(void *arg)
 {
     struct node *n = arg;
 
-    io_room(n);
+    grist_give(n);
     node_start_waiting(n);
     split_room(n);
 }

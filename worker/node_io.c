@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "worker/fetch.h"
+#include "worker/node_grist.h"
 #include "worker/node_hosts.h"
 #include "worker/ops/body.h"
 #include "worker/resolve.h"
@@ -27,15 +28,8 @@ struct io_task {
     enum task_status kept_status;
     bool long_body; /* it did not fit the memory for it */
     int spool_fd;
-    /* Waiting for a mill, then for its answer: */
-    uint64_t run;
-    struct coro_task *coro;
-    bool answered;
-    enum task_status status;
-    struct buf value;
+    struct buf value; /* from the mill */
     LIST_ENTRY(io_task) lease_node;
-    TAILQ_ENTRY(io_task) waiting_node;
-    UT_hash_handle hh;
 };
 
 /* ---- servers ---- */
@@ -189,95 +183,6 @@ static int take_bytes(void *arg, struct span bytes, struct err *err)
     return spool(t, bytes, err);
 }
 
-/* ---- the mill's part ---- */
-
-void io_result(struct node *n, uint64_t run, enum task_status status, struct span value)
-{
-    struct io_task *t;
-
-    HASH_FIND(hh, n->mill_tasks, &run, sizeof(run), t);
-    if (!t)
-        return; /* it was given up meanwhile */
-    t->status = status;
-    t->answered = true;
-    buf_clear(&t->value);
-    buf_add_span(&t->value, value);
-    coro_wake(t->coro);
-}
-
-void io_room(struct node *n)
-{
-    struct io_task *t = TAILQ_FIRST(&n->mill_waiting);
-
-    if (t)
-        coro_wake(t->coro);
-}
-
-/* Waits until a mill takes the run. */
-static int mill_submit(struct io_task *t, const struct procpool_run *run)
-{
-    struct node *n = t->lease->node;
-    int rc = 0;
-
-    TAILQ_INSERT_TAIL(&n->mill_waiting, t, waiting_node);
-    for (;;) {
-        if (!n->pool) { /* the node ends */
-            rc = -1;
-            break;
-        }
-        /* First come, first served. */
-        if (TAILQ_FIRST(&n->mill_waiting) == t) {
-            rc = procpool_submit(n->pool, run);
-            if (rc == 0 || errno != EAGAIN)
-                break;
-        }
-        rc = coro_wait(-1);
-        if (rc < 0)
-            break;
-    }
-    TAILQ_REMOVE(&n->mill_waiting, t, waiting_node);
-    io_room(n);
-    return rc;
-}
-
-/* Runs the stages over the body; the mill's value in t->value. -1 when cancelled. */
-static int mill(struct io_task *t)
-{
-    struct node_lease *l = t->lease;
-    struct node *n = l->node;
-    struct procpool_run run = { .id = t->run = ++n->next_run,
-                                .spec_id = l->job->id,
-                                .epoch = l->attempt_epoch,
-                                .lease = l->id,
-                                .n = 1,
-                                .tasks = &l->tasks[t->index],
-                                .lens = &l->lens[t->index],
-                                .inputs = lease_input(l, t->index),
-                                .task_timeout_ns = l->task_timeout_ns,
-                                .has_body = true,
-                                .body = buf_span(&t->body),
-                                .body_fd = t->spool_fd };
-    int rc = 0;
-
-    t->coro = coro_current();
-    HASH_ADD(hh, n->mill_tasks, run, sizeof(t->run), t);
-    if (mill_submit(t, &run) < 0) {
-        rc = -1;
-    } else {
-        while (!t->answered && rc == 0)
-            rc = coro_wait(-1);
-        if (!t->answered && n->pool) {
-            procpool_cancel(n->pool, t->run);
-            coro_shield(true); /* its file, if any, must be known to be gone */
-            while (!t->answered && coro_wait(-1) == 0)
-                ;
-            coro_shield(false);
-        }
-    }
-    HASH_DEL(n->mill_tasks, t);
-    return rc;
-}
-
 /* ---- a task ---- */
 
 static enum task_status status_of(enum fetch_class class)
@@ -310,6 +215,19 @@ static struct body *kept_new(const struct io_task *t, const struct task_input *i
     return body_can(work.spec) ? body_new(&work) : NULL;
 }
 
+/* The stages over a body in a mill; the value it says in t->value. */
+static enum task_status mill(struct io_task *t)
+{
+    struct grist g = { .lease = t->lease,
+                       .index = t->index,
+                       .bytes = buf_span(&t->body),
+                       .fd = t->spool_fd };
+    int rc = grist_pass(&g);
+
+    t->value = g.value;
+    return rc < 0 ? TASK_CANCELLED : g.status;
+}
+
 /* The stages over a body that came. */
 static enum task_status finish(struct io_task *t, struct task_value *v, struct err *err)
 {
@@ -317,7 +235,7 @@ static enum task_status finish(struct io_task *t, struct task_value *v, struct e
 
     if (t->kept && (t->long_body || !wants_mill(&t->lease->job->spec)))
         return keep(t, SPAN_NONE, v, err) < 0 ? t->kept_status : TASK_OK;
-    status = mill(t) < 0 ? TASK_CANCELLED : t->status;
+    status = mill(t);
     if (value_unpack(buf_span(&t->value), v, err) < 0)
         *v = (struct task_value){ 0 };
     return status;
@@ -466,6 +384,7 @@ int io_new(struct node *n, struct err *err)
     if (coropool_new(n->loop, &coros, &n->coros, err) < 0 ||
         resolve_new(n->loop, &names, &n->resolve, err) < 0)
         return -1;
+    grist_init(n);
     fetch.resolve = n->resolve;
     coropool_on_room(n->coros, on_coro_room, n);
     return fetch_new(n->loop, &fetch, &n->fetch, err);
@@ -473,21 +392,15 @@ int io_new(struct node *n, struct err *err)
 
 void io_free(struct node *n)
 {
-    struct io_task *t;
-
     if (n->coros) {
         coropool_on_room(n->coros, NULL, NULL);
         coropool_cancel_all(n->coros);
-        /* No mill answers any more: those who wait for one are told so. */
-        for (t = n->mill_tasks; t; t = t->hh.next) {
-            t->answered = true;
-            t->status = TASK_CANCELLED;
-            coro_wake(t->coro);
-        }
+        grist_end(n);
         while (coropool_live(n->coros))
             loop_once(n->loop, true);
         coropool_free(n->coros);
     }
+    grist_fini(n);
     fetch_free(n->fetch);
     resolve_free(n->resolve);
     hosts_free(&n->hosts);

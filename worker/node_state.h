@@ -6,6 +6,7 @@
  *   node_journal.c  which temporaries there may be, for after a kill
  *   split.c       tasks whose file is shared by several mills
  *   node_io.c     tasks that fetch: a coroutine each; node_hosts.c: what a server bears
+ *   node_grist.c  what was fetched, on its way through a mill
  */
 #ifndef WORKER_NODE_STATE_H
 #define WORKER_NODE_STATE_H
@@ -93,6 +94,8 @@ struct batch {
 
 struct io_task;
 struct io_host;
+struct grist;
+struct grist_run;
 struct split;
 struct split_part;
 
@@ -126,8 +129,10 @@ struct node {
     TAILQ_HEAD(, node_lease) waiting;
     TAILQ_HEAD(, batch) batches;
     struct io_host *hosts;
-    struct io_task *mill_tasks; /* by run id: waiting for a mill */
-    TAILQ_HEAD(, io_task) mill_waiting;
+    TAILQ_HEAD(, grist) mill_waiting; /* fetched bodies, */
+    uint32_t n_mill_waiting;
+    struct grist_run *grist_runs;   /* and those that mills have, by run id */
+    struct loop_timer *grist_turn;  /* armed while some wait and none was refused */
     TAILQ_HEAD(, split) splits;     /* the oldest first */
     struct split_part *split_parts; /* by run id */
     uint64_t next_run;
@@ -196,10 +201,14 @@ int io_new(struct node *n, struct err *err);
 void io_free(struct node *n);
 /* A coroutine for each of its tasks; false: there is no room for all of them now. */
 bool io_start(struct node_lease *l);
-/* A result of a run that io submitted. */
-void io_result(struct node *n, uint64_t run, enum task_status status, struct span value);
-void io_room(struct node *n); /* a mill takes runs again */
 void io_revoke(struct node_lease *l);
 void io_tend(struct node *n); /* now and then */
+
+/* node_grist.c */
+/* Gives mills as many of the waiting bodies as they take. */
+void grist_give(struct node *n);
+/* A result of a run that was made of them. */
+void grist_result(struct node *n, uint64_t run, uint32_t index, enum task_status status,
+                  struct span value);
 
 #endif

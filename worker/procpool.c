@@ -87,16 +87,32 @@ void procpool_forget_spec(struct procpool *pool, uint64_t spec_id)
         spec_free(pool, spec);
 }
 
-/* What follows the inputs in the record. */
-static struct span body_of(const struct procpool_run *from)
+/* Bytes that follow the inputs in the record. */
+static size_t body_bytes(const struct procpool_run *from)
 {
+    size_t bytes = from->part ? sizeof(*from->part) : 0;
+
+    for (uint32_t i = 0; from->bodies && i < from->n; i++)
+        bytes += from->bodies[i].len;
+    return bytes;
+}
+
+static void copy_body(const struct procpool_run *from, const struct mill_run *to)
+{
+    uint8_t *at = to->body;
+
     if (from->part)
-        return span_of(from->part, sizeof(*from->part));
-    return from->has_body && from->body_fd < 0 ? from->body : SPAN_NONE;
+        memcpy(at, from->part, sizeof(*from->part));
+    for (uint32_t i = 0; from->bodies && i < from->n; i++) {
+        to->body_lens[i] = (uint32_t)from->bodies[i].len;
+        if (from->bodies[i].len) /* else it may be NULL */
+            memcpy(at, from->bodies[i].data, from->bodies[i].len);
+        at += from->bodies[i].len;
+    }
 }
 
 static struct run *run_new(struct procpool *pool, const struct procpool_run *from,
-                           struct span body, size_t bytes)
+                           size_t body_len, size_t bytes)
 {
     struct run *run = xcalloc(1, sizeof(*run));
     struct mill_run_head *head = xmalloc(bytes); /* all of it is written below */
@@ -106,10 +122,10 @@ static struct run *run_new(struct procpool *pool, const struct procpool_run *fro
         .n = from->n,
         .inputs_len = (uint32_t)from->inputs.len,
         .body = from->part           ? MILL_BODY_PART
-                : !from->has_body    ? MILL_BODY_NONE
                 : from->body_fd >= 0 ? MILL_BODY_FD
-                                     : MILL_BODY_BYTES,
-        .body_len = (uint32_t)body.len,
+                : from->bodies       ? MILL_BODY_BYTES
+                                     : MILL_BODY_NONE,
+        .body_len = (uint32_t)body_len,
         .epoch = from->epoch,
         .lease = from->lease,
     };
@@ -125,8 +141,7 @@ static struct run *run_new(struct procpool *pool, const struct procpool_run *fro
     memcpy(run->parts.tasks, from->tasks, from->n * sizeof(uint32_t));
     memcpy(run->parts.lens, from->lens, from->n * sizeof(uint32_t));
     memcpy(run->parts.inputs, from->inputs.data, from->inputs.len);
-    if (body.len)
-        memcpy(run->parts.body, body.data, body.len);
+    copy_body(from, &run->parts);
     for (uint32_t i = 0; from->skip && i < from->n; i++)
         if (from->skip[i]) {
             run->parts.done_bits[i / 32] |= BIT(i % 32);
@@ -138,9 +153,9 @@ static struct run *run_new(struct procpool *pool, const struct procpool_run *fro
 
 int procpool_submit(struct procpool *pool, const struct procpool_run *from)
 {
-    struct span body = body_of(from);
-    size_t bytes = sizeof(struct mill_run_head) + (from->n + 31) / 32 * 4 + from->n * 8 +
-                   from->inputs.len + body.len;
+    size_t body_len = body_bytes(from);
+    size_t bytes = sizeof(struct mill_run_head) + (from->n + 31) / 32 * 4 +
+                   from->n * (from->bodies ? 12 : 8) + from->inputs.len + body_len;
     struct run *run;
 
     if (bytes > PROCPOOL_RING_BYTES / 2 - 64) {
@@ -152,7 +167,7 @@ int procpool_submit(struct procpool *pool, const struct procpool_run *from)
         errno = EAGAIN;
         return -1;
     }
-    run = run_new(pool, from, body, bytes);
+    run = run_new(pool, from, body_len, bytes);
     if (from->body_fd >= 0)
         run->body_fd = fcntl(from->body_fd, F_DUPFD_CLOEXEC, 0);
     if ((from->body_fd < 0 || run->body_fd >= 0) && run_place(pool, run))

@@ -52,12 +52,10 @@ struct procpool_run {
     const uint32_t *lens;  /* of their packed inputs, */
     struct span inputs;    /* which stand here one after another */
     const bool *skip;      /* by index: not to be run; NULL = run all. One at least is */
-    int64_t task_timeout_ns; /* 0 = none; a mill over it is killed, its task blamed */
-    /* n = 1 only: a fetched body. body is copied; body_fd is dup'ed (-1 = none). */
-    bool has_body;
-    struct span body;
-    int body_fd;
-    /* n = 1 only, without a body: a part of the task, copied; NULL = all of it. */
+    int64_t task_timeout_ns;   /* 0 = none; a mill over it is killed, its task blamed */
+    const struct span *bodies; /* fetched, one a task, copied; NULL = none */
+    int body_fd;               /* n = 1 only: one in a file, dup'ed; -1 = none */
+    /* n = 1 only, without bodies: a part of the task, copied; NULL = all of it. */
     const struct part *part;
 };
 /* Copies the run to the mill with the least to do. -1 with EAGAIN when all are full (room

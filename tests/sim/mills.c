@@ -379,12 +379,13 @@ bool io_start(struct node_lease *l)
     return true;
 }
 
-void io_result(struct node *n, uint64_t run, enum task_status status, struct span value)
+void grist_result(struct node *n, uint64_t run, uint32_t index, enum task_status status,
+                  struct span value)
 {
-    (void)n, (void)run, (void)status, (void)value;
+    (void)n, (void)run, (void)index, (void)status, (void)value;
 }
 
-void io_room(struct node *n)
+void grist_give(struct node *n)
 {
     (void)n;
 }

@@ -12,6 +12,7 @@
 
 #include "proto/pack.h"
 #include "worker/oom.h"
+#include "worker/ops/hash.h"
 #include "worker/procpool.h"
 
 static char dir[64], large[80], *program;
@@ -29,6 +30,7 @@ struct seen {
     unsigned results, ends;
     uint32_t indexes; /* bits */
     enum task_status status;
+    uint8_t digests[4][32]; /* by index: SHA-256 of each */
     char why[128];
 };
 static struct seen seen;
@@ -44,6 +46,8 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
     assert_int_equal(value_unpack(value, &v, NULL), 0);
     snprintf(seen.why, sizeof(seen.why), "%.*s", (int)v.error.len,
              v.error.len ? (const char *)v.error.data : "");
+    if (v.n_digests && index < ARRAY_LEN(seen.digests))
+        memcpy(seen.digests[index], v.digests[0].bytes.data, 32);
     seen.status = status;
     seen.results++;
 }
@@ -216,6 +220,54 @@ static void what_is_skipped_is_not_run(void **state)
     assert_int_equal(seen.results, 4);
 }
 
+static void assert_digest(const uint8_t got[32], struct span bytes)
+{
+    struct digest want[PACK_DIGESTS_MAX];
+    struct hash *h = hash_new();
+
+    hash_begin(h, BIT(ALGO_SHA256));
+    hash_update(h, bytes);
+    assert_int_equal(hash_end(h, want), 1);
+    assert_memory_equal(got, want[0].bytes.data, 32);
+    hash_free(h);
+}
+
+/* Each task gets its own, one that is skipped and one of nothing among them. */
+static void bodies_of_a_run(void **state)
+{
+    const struct span bodies[] = { SPAN_LIT("first"), SPAN_LIT("skipped"), SPAN_NONE,
+                                   SPAN_LIT("the last one") };
+    const bool skip[] = { false, true, false, false };
+    const uint32_t tasks[] = { 7, 8, 9, 10 };
+    struct task_input in = { .url = SPAN_LIT("http://localhost/") };
+    AUTO_BUF packed = BUF_INIT;
+    uint32_t lens[4];
+
+    (void)state;
+    for (size_t i = 0, before = 0; i < 4; i++, before = packed.len) {
+        input_pack(&packed, &in);
+        lens[i] = (uint32_t)(packed.len - before);
+    }
+    struct procpool_run run = { .id = 7,
+                                .spec_id = 1,
+                                .n = 4,
+                                .tasks = tasks,
+                                .lens = lens,
+                                .inputs = buf_span(&packed),
+                                .skip = skip,
+                                .bodies = bodies,
+                                .body_fd = -1 };
+    seen = (struct seen){ 0 };
+    assert_int_equal(procpool_submit(pool, &run), 0);
+    while (!seen.ends)
+        loop_once(loop, true);
+    assert_int_equal(seen.indexes, BIT(0) | BIT(2) | BIT(3));
+    assert_int_equal(seen.status, TASK_OK);
+    for (size_t i = 0; i < 4; i++)
+        if (!skip[i])
+            assert_digest(seen.digests[i], bodies[i]);
+}
+
 static int set_up(void **state)
 {
     struct job_spec spec = { .algos = BIT(ALGO_SHA256) };
@@ -264,6 +316,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(want_of_memory_ends_with_sigkill, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_skipped_is_not_run, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(bodies_of_a_run, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
