@@ -285,14 +285,17 @@ struct tm_entry {
 int tm_entry_next(struct tm_bytes body, size_t *pos, struct tm_entry *ret,
                   struct tm_error *err);
 
-/* Asks for results from cursor on (0 = all). Once per job, before the first tm_next,
- * which else does it with cursor 0 and no flags. flags: enum tm_follow_flags. */
+/* Asks for results from cursor on: 0 = all, else what tm_cursor said. Once per job,
+ * before the first tm_next, which else does it with cursor 0 and no flags. flags: enum
+ * tm_follow_flags. */
 int tm_follow(struct tm_job *job, uint64_t cursor, unsigned flags, struct tm_error *err);
 /* The next result: 1; 0 = the job has ended and this was all; TM_AGAIN; -1. */
 int tm_next(struct tm_job *job, struct tm_result *ret, int64_t timeout_ns,
             struct tm_error *err);
 /* Where another tm_follow with the same flags goes on: after all results of the batches
- * that were read to their end. Right at the end of the job and after TM_AGAIN with 0. */
+ * that were read to their end. Right at the end of the job and after TM_AGAIN with 0. Not
+ * a count: where a coordinator was killed since, and had not saved what it counts (with
+ * --durability none alone), tm_next fails, as other results would come. */
 uint64_t tm_cursor(const struct tm_job *job);
 
 struct tm_counts {

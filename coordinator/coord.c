@@ -35,7 +35,8 @@ struct coord {
     int64_t drain_ns; /* when it began; 0 = not */
     int64_t look_ns;  /* when to look at the free space again */
     bool full, low;
-    int64_t denied_ns; /* when `denied` was 0 */
+    unsigned waited_for; /* groups that the store has, and what comes next waits for */
+    int64_t denied_ns;   /* when `denied` was 0 */
     unsigned denied;
     struct err failure;
 };
@@ -205,7 +206,12 @@ static void send_turn(struct coord *c, struct fx_group *turn)
         FAILPOINT("coord_answer_after");
     while ((g = STAILQ_FIRST(&c->committed))) {
         STAILQ_REMOVE_HEAD(&c->committed, node);
-        fx_group_free(g);
+        if (g->behind && g->saves) {
+            fx_group_sent(g);
+            store_push(c->store, g);
+        } else {
+            fx_group_free(g);
+        }
     }
 }
 
@@ -216,25 +222,69 @@ static void tell_queued(void *arg, peer_id peer)
                       link_queued_bytes(peer_link(c, peer), inner_id(peer)));
 }
 
-/* Ends the turn, if one was begun. */
-static bool turn_end(void *arg)
+static void committed(struct coord *c, struct fx_group *g)
 {
-    struct coord *c = arg;
+    turn_begin(c);
+    sched_committed(c->sched, g);
+    STAILQ_INSERT_TAIL(&c->committed, g, node);
+}
+
+/* Written behind, with --durability none: a group that may be lost counts as committed
+ * at once, and goes to the store when its messages have left. So nobody waits for the
+ * store, which takes many such groups together. Not while others are waited for: the
+ * order of groups is what is promised (R1), and what is lost is only the last of them;
+ * nor while the disk is full, where to wait is what keeps the rest out (R13). */
+static bool goes_behind(const struct coord *c, const struct fx_group *g)
+{
+    return c->config.durability == DURABILITY_NONE && c->waited_for == 0 && !c->full &&
+           fx_group_may_be_behind(g);
+}
+
+static void push(struct coord *c, struct fx_group *g)
+{
+    c->waited_for += !g->only_pages;
+    store_push(c->store, g);
+}
+
+static void hand_over(struct coord *c, struct fx_group *g)
+{
+    struct fx_group *pages = NULL;
+
+    g->behind = g->waits && goes_behind(c, g);
+    if (!g->behind)
+        pages = fx_group_split_pages(g);
+    if (!g->waits) {
+        fx_group_free(g);
+    } else if (g->behind) {
+        committed(c, g);
+    } else {
+        push(c, g);
+    }
+    if (pages)
+        push(c, pages);
+}
+
+static void turn_end_one(struct coord *c)
+{
     struct fx_group *g = c->turn;
 
-    if (!g)
-        return false;
     sched_each_peer(c->sched, tell_queued, c);
     sched_turn_end(c->sched);
     c->turn = NULL;
     send_turn(c, g);
-    struct fx_group *pages = fx_group_split_pages(g);
-    if (!g->waits)
-        fx_group_free(g);
-    else
-        store_push(c->store, g);
-    if (pages)
-        store_push(c->store, pages);
+    hand_over(c, g);
+}
+
+/* Ends the turn, if one was begun, and what follows from it without a commit. */
+static bool turn_end(void *arg)
+{
+    enum { AT_ONCE = 4 }; /* an input, and the lease of it; the rest after new messages */
+    struct coord *c = arg;
+
+    if (!c->turn)
+        return false;
+    for (int i = 0; c->turn && i < AT_ONCE; i++)
+        turn_end_one(c);
     loop_timer_arm(c->timer, MAX(0, sched_next_ns(c->sched) - loop_now_ns(c->loop)));
     if (c->drain_ns &&
         (sched_drain(c->sched) || loop_now_ns(c->loop) - c->drain_ns > DRAIN_NS))
@@ -322,11 +372,16 @@ static void on_committed(void *arg, struct fx_group *g)
 {
     struct coord *c = arg;
 
+    if (g->behind) { /* all of it is done, but for those who wait for room */
+        fx_group_free(g);
+        if (sched_pressed(c->sched))
+            turn_begin(c);
+        return;
+    }
+    c->waited_for -= !g->only_pages;
     tell_damage(g);
     let_in(c, g);
-    turn_begin(c);
-    sched_committed(c->sched, g);
-    STAILQ_INSERT_TAIL(&c->committed, g, node);
+    committed(c, g);
 }
 
 static void on_failed(void *arg, const struct err *err)
@@ -373,6 +428,16 @@ static void load_pending(void *arg, const struct batch_row *row)
     sched_load_pending(sched_of(arg), row);
 }
 
+static void load_lost(void *arg, uint64_t job, uint64_t cursor, uint64_t epoch)
+{
+    struct coord *c = arg;
+
+    sched_load_lost(c->sched, job, cursor, epoch);
+    if (epoch == store_epoch(c->store).counter)
+        log_warn("killed_before_saving",
+                 "job=%llu records=%llu effect=\"what was told of beyond them is lost\"",
+                 (unsigned long long)job, (unsigned long long)cursor);
+}
 static void load_removed(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES])
 {
     sched_load_removed(sched_of(arg), job, key);
@@ -394,9 +459,9 @@ static void load_key(void *arg, const struct key_row *row)
 
 static int load(struct coord *c, struct err *err)
 {
-    static const struct store_load_events ev = { load_job,     load_chunk, load_pending,
-                                                 load_removed, load_run,   load_node,
-                                                 load_key };
+    static const struct store_load_events ev = { load_job,  load_chunk,   load_pending,
+                                                 load_lost, load_removed, load_run,
+                                                 load_node, load_key };
     struct sched_config config = { .epoch = store_epoch(c->store),
                                    .silence_ns = c->config.silence_ns,
                                    .keep_ns = c->config.keep_ns,
@@ -469,7 +534,7 @@ int coord_new(struct loop *loop, const struct coord_config *config,
         open_gate(c, err) < 0 || load(c, err) < 0 ||
         store_start(c->store, loop, &store_events, c, err) < 0 ||
         listen_all(c, err) < 0) {
-        coord_free(c);
+        coord_close(c, err);
         return -1;
     }
     c->hook = loop_hook_new(loop, turn_end, after_wait, c); /* before the links' */
@@ -491,22 +556,36 @@ void coord_drain(struct coord *c)
     turn_begin(c);
 }
 
-const struct err *coord_failure(const struct coord *c)
+/* What is written behind reaches the store with the rest. Where that finds no room now,
+ * nothing of it was acknowledged, unless it had been told of before. */
+static void close_store(struct coord *c)
 {
-    return &c->failure;
-}
+    struct err before = c->failure;
+    bool told = c->config.durability == DURABILITY_NONE && !c->config.ephemeral;
 
-void coord_free(struct coord *c)
-{
-    if (!c)
-        return;
-    loop_hook_free(c->hook);
-    loop_timer_free(c->timer);
+    send_turn(c, NULL);
     if (c->turn)
-        store_push(c->store, c->turn);
+        push(c, c->turn);
     c->turn = NULL;
     store_close(c->store, c->config.ephemeral); /* delivers what it still commits */
     c->store = NULL;
+    if (before.code || !told)
+        c->failure = before;
+    else if (c->failure.code)
+        err_prefix(&c->failure, "what was told of last is not saved");
+}
+
+int coord_close(struct coord *c, struct err *err)
+{
+    int rc = 0;
+
+    loop_hook_free(c->hook);
+    loop_timer_free(c->timer);
+    close_store(c);
+    if (c->failure.code) {
+        *err = c->failure;
+        rc = -1;
+    }
     send_turn(c, NULL);
     fx_group_free(c->turn);
     for (size_t i = 0; i < c->n_listeners; i++)
@@ -515,4 +594,5 @@ void coord_free(struct coord *c)
     gate_free(c->gate);
     link_ctx_free(c->ctx);
     free(c);
+    return rc;
 }

@@ -31,9 +31,8 @@ const char *coord_endpoint(const struct coord *c, size_t i);
 /* No more leases; the loop is stopped when those that are out have come back, or after
  * 5 s. */
 void coord_drain(struct coord *c);
-/* The store failed: what to tell; code 0 = it did not. */
-const struct err *coord_failure(const struct coord *c);
-/* Ends everything cleanly. Takes NULL. */
-void coord_free(struct coord *c);
+/* Ends everything cleanly. -1: the store failed, or has no room for what was told of
+ * already (--durability none). */
+int coord_close(struct coord *c, struct err *err);
 
 #endif

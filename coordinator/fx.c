@@ -113,6 +113,30 @@ struct fx_group *fx_group_split_pages(struct fx_group *g)
     return pages;
 }
 
+bool fx_group_may_be_behind(const struct fx_group *g)
+{
+    const uint32_t harmless =
+        BIT(FX_CHUNK) | BIT(FX_BATCH) | BIT(FX_RUN) | BIT(FX_SEND) | BIT(FX_SEND_NOW);
+    const struct fx *fx;
+
+    STAILQ_FOREACH (fx, &g->list, node)
+        if (!(BIT(fx->type) & harmless) || (fx->type == FX_BATCH && fx->batch.pending))
+            return false;
+    return true;
+}
+
+void fx_group_sent(struct fx_group *g)
+{
+    struct fx *fx;
+
+    STAILQ_FOREACH (fx, &g->list, node) {
+        if (fx->type != FX_SEND && fx->type != FX_SEND_NOW)
+            continue;
+        blob_unref(fx->send.body);
+        fx->send.body = NULL;
+    }
+}
+
 void *fx_keep_bytes(struct fx_group *g, const void *p, size_t len)
 {
     void *copy = arena_alloc(&g->arena, len ? len : 1);

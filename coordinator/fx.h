@@ -185,6 +185,7 @@ struct fx_group {
     bool removes;    /* jobs: it gives room back */
     bool waits;      /* something of it is not done at the end of the turn */
     bool only_pages; /* it asks for pages of results, and nothing else waits */
+    bool behind;     /* its messages left, and it counted as committed, before it is */
 };
 
 struct fx_group *fx_group_new(void);
@@ -193,6 +194,14 @@ void fx_group_free(struct fx_group *g);
 /* Takes the pages of results that are asked for out of a group that has more than them:
  * a group of their own, to be pushed next; NULL when there is none to take out. */
 struct fx_group *fx_group_split_pages(struct fx_group *g);
+/* Nothing worse comes of it than work done again, or an error that says so, when its
+ * messages left and it is lost: it asks nothing, and saves no more than inputs of a job
+ * that is not sealed and records without files. Jobs, their states and keys are to be on
+ * disk before they are told of, and so are records whose files are put in place then
+ * (R8). */
+bool fx_group_may_be_behind(const struct fx_group *g);
+/* Its messages left: what they carry need not wait for the disk. */
+void fx_group_sent(struct fx_group *g);
 /* A new effect at the end of the group, zeroed. Blobs put into it are owned by it. */
 struct fx *fx_add(struct fx_group *g, enum fx_type type);
 /* Copies into the group's arena. */

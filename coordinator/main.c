@@ -49,7 +49,9 @@ static const struct opt table[] = {
     { "finish", 0, OPT_FLAG, OFF(finish), NULL, NULL, 0, 0, NULL,
       "rekey: the next key is the server's from now on" },
     { "durability", 0, OPT_CHOICE, OFF(durability), "LEVEL", "full", 0, 0,
-      "full|normal|none", "full survives power loss, normal kill -9" },
+      "full|normal|none",
+      "full survives power loss, normal kill -9; none may lose what it told of in the "
+      "last moments before kill -9, and says so" },
     { "keep", 0, OPT_DURATION, OFF(keep_ns), "TIME", "0s", 0, 0, NULL,
       "remove jobs so long after they ended, counted while this runs; 0s: never" },
     { "reserve", 0, OPT_SIZE, OFF(reserve_bytes), "SIZE", "64MiB", 0, 0, NULL,
@@ -323,12 +325,7 @@ static int serve(const struct options *o, struct err *err)
         loop_io_free(lifeline);
         loop_signal_free(term);
         loop_signal_free(intr);
-        rc = 0;
-        if (coord_failure(run.coord)->code) {
-            *err = *coord_failure(run.coord);
-            rc = -1;
-        }
-        coord_free(run.coord);
+        rc = coord_close(run.coord, err);
         if (o->ephemeral)
             remove_parent(o->state);
     }

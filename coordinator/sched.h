@@ -53,6 +53,8 @@ void sched_set_server(struct sched *s, const struct sched_server *server);
 void sched_load_job(struct sched *s, const struct job_row *row);
 void sched_load_chunk(struct sched *s, const struct chunk_row *row, uint32_t recorded);
 void sched_load_pending(struct sched *s, const struct batch_row *row);
+/* After its job. */
+void sched_load_lost(struct sched *s, uint64_t job, uint64_t cursor, uint64_t epoch);
 void sched_load_removed(struct sched *s, uint64_t job, const uint8_t key[WIRE_KEY_BYTES]);
 void sched_load_run(struct sched *s, int64_t ns);
 void sched_load_node(struct sched *s, struct span name);
@@ -81,6 +83,7 @@ void sched_peer_queued(struct sched *s, peer_id peer, size_t bytes);
 void sched_committed(struct sched *s, struct fx_group *g);
 /* The store cannot keep up or the disk is full: intake and leasing stop (R10, R13). */
 void sched_set_backlog(struct sched *s, size_t bytes, bool full);
+bool sched_pressed(const struct sched *s); /* it was so much that others wait */
 /* What is free on the store's disk: below the marks nothing comes in (R13). */
 void sched_set_room(struct sched *s, uint64_t free_bytes);
 bool sched_low(const struct sched *s); /* no job is taken for want of room */

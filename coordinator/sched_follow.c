@@ -308,6 +308,29 @@ static struct follower *find(struct job *j, peer_id peer)
     return NULL;
 }
 
+void sched_load_lost(struct sched *s, uint64_t job, uint64_t cursor, uint64_t epoch)
+{
+    struct job *j = sched_job(s, job);
+
+    CHECK(j);
+    j->losts = xrealloc(j->losts, (j->n_losts + 1) * sizeof(*j->losts));
+    j->losts[j->n_losts++] = (struct lost){ cursor, epoch };
+}
+
+/* An earlier coordinator told of records that its disk did not get, as it may with
+ * --durability none: the cursor counts them, and those that came in their place are not
+ * they. What is sent in task order was read from the disk. */
+static bool cursor_is_lost(const struct job *j, const struct msg_follow *w)
+{
+    bool lost = false;
+
+    if (!w->epoch_counter || w->task_order)
+        return false;
+    for (uint32_t i = 0; i < j->n_losts; i++)
+        lost |= w->epoch_counter < j->losts[i].epoch && w->cursor > j->losts[i].cursor;
+    return lost;
+}
+
 void sched_follow(struct sched *s, struct peer *p, const struct msg *m)
 {
     const struct msg_follow *w = &m->follow;
@@ -316,6 +339,13 @@ void sched_follow(struct sched *s, struct peer *p, const struct msg *m)
 
     if (!j) {
         sched_error(s, p->id, 9, w->job, MSG_FOLLOW, "no such job", "tidemill job ls");
+        return;
+    }
+    if (cursor_is_lost(j, w)) {
+        sched_error(s, p->id, 1, w->job, MSG_FOLLOW,
+                    "the coordinator has lost results it had told of",
+                    "it ran with --durability none and was killed; their tasks are done "
+                    "again: read all results anew");
         return;
     }
     if (w->cursor > (w->task_order ? j->row.tasks : j->committed_cursor)) {

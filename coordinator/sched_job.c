@@ -71,6 +71,7 @@ void sched_free_job(struct sched *s, struct job *j)
     blob_unref(j->name_bytes);
     blob_unref(j->owner_bytes);
     free(j->chunks);
+    free(j->losts);
     streams_free(s, j);
     free(j);
 }

@@ -9,6 +9,11 @@ void sched_set_backlog(struct sched *s, size_t bytes, bool full)
     s->full = full;
 }
 
+bool sched_pressed(const struct sched *s)
+{
+    return s->pressure;
+}
+
 /* Who sends what nobody has given him credit for begins a new session, in which he is
  * told how much may come; his chunk is said again. */
 bool room_for_chunk(struct sched *s, struct peer *p)

@@ -143,6 +143,11 @@ struct follower {
     UT_hash_handle hh;
 };
 
+/* As store_load_events.lost. */
+struct lost {
+    uint64_t cursor, epoch;
+};
+
 struct job {
     struct job_row row; /* spans point into the blobs below */
     struct blob *spec_bytes, *name_bytes, *owner_bytes;
@@ -159,6 +164,8 @@ struct job {
     uint32_t chunks_on_disk;            /* committed */
     uint64_t leased, deferred, pending; /* tasks */
     uint64_t committed_cursor;
+    struct lost *losts; /* what was told of, and is not here */
+    uint32_t n_losts;
     bool end_on_disk; /* that it has ended */
     bool sealed, cancelling, listed;
     uint32_t cancel_seq;

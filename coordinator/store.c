@@ -16,6 +16,10 @@
 enum { TRANSACTION_MAX = 4 * MIB, TRANSACTION_MIN = 256 * KIB };
 #define RETRY_FULL_NS    (250 * NS_PER_MS)
 #define RESERVE_AGAIN_NS (1 * NS_PER_S)
+/* How long groups that nobody waits for are gathered into one transaction, and how much
+ * of them comes back to the loop's thread before it is woken for it. */
+#define GATHER_NS (10 * NS_PER_MS)
+enum { DONE_MAX = 4 * MIB };
 /* What a group costs in memory beside its blobs: its arena's block. */
 enum { GROUP_BYTES = 16 * KIB };
 
@@ -27,6 +31,7 @@ struct store {
     struct epoch epoch;
     struct sql *sql; /* the thread's, once it runs */
     bool trim_later; /* the thread's, as what follows */
+    bool overtakes;  /* pages of results may, while the disk is full */
     uint64_t reserve_bytes;
     size_t transaction_bytes; /* what is committed together */
     bool reserve_held;
@@ -42,6 +47,9 @@ struct store {
     pthread_cond_t cond;
     /* Under the mutex: */
     struct group_list waiting, done;
+    size_t waiting_bytes, done_bytes;
+    bool hurry;        /* of what waits something is waited for, or it is much */
+    int64_t gather_ns; /* else: when to take it */
     bool stop, failed, full;
     struct err err;
 };
@@ -54,6 +62,7 @@ int store_open(const char *dir, enum durability durability, struct store **ret,
     s->dir = xstrdup(dir);
     s->lock_fd = -1;
     s->transaction_bytes = TRANSACTION_MAX;
+    s->overtakes = durability != DURABILITY_NONE;
     STAILQ_INIT(&s->waiting);
     STAILQ_INIT(&s->done);
     pthread_mutex_init(&s->mutex, NULL);
@@ -93,6 +102,8 @@ static enum sql_result save_groups(struct store *s, struct group_list *groups,
                                    struct err *err)
 {
     FAILPOINT("store_save_before");
+    if (STAILQ_FIRST(groups)->behind)
+        FAILPOINT("store_behind_before");
     enum sql_result rc = sql_begin(s->sql, err);
     struct fx_group *g;
     struct fx *fx;
@@ -211,13 +222,14 @@ static bool pages_wait(const struct store *s)
     const struct fx_group *g;
 
     STAILQ_FOREACH (g, &s->waiting, node)
-        if (g->only_pages)
+        if (s->overtakes && g->only_pages)
             return true;
     return false;
 }
 
 /* While nothing can be saved, pages of results are read: those groups that ask for
- * nothing else overtake the ones that wait. All others keep their order (R1). */
+ * nothing else overtake the ones that wait. All others keep their order (R1). Where
+ * groups are written behind, their records may be what a page is of: then none do. */
 static int serve_pages(struct store *s, struct err *err)
 {
     struct group_list pages;
@@ -227,7 +239,9 @@ static int serve_pages(struct store *s, struct err *err)
     STAILQ_INIT(&pages);
     pthread_mutex_lock(&s->mutex);
     STAILQ_FOREACH_SAFE(g, &s->waiting, node, tmp)
-    if (g->only_pages) {
+    if (s->overtakes && g->only_pages) {
+        s->waiting_bytes -= g->bytes + GROUP_BYTES;
+        s->done_bytes += g->bytes + GROUP_BYTES;
         STAILQ_REMOVE(&s->waiting, g, fx_group, node);
         STAILQ_INSERT_TAIL(&pages, g, node);
     }
@@ -308,13 +322,27 @@ static bool may_trim(const struct store *s, bool idle)
     return !s->trim_later && sql_trim_due(s->sql, idle);
 }
 
-/* Takes the groups of one transaction, or none when removed jobs leave something to do
- * meanwhile; false: the store is to stop and nothing waits. */
-static bool take(struct store *s, struct group_list *groups, bool *saves)
+/* What is taken together. Under the mutex. */
+static void take_groups(struct store *s, struct group_list *groups, bool *saves)
 {
     size_t bytes = 0;
     struct fx_group *g;
 
+    while ((g = STAILQ_FIRST(&s->waiting)) &&
+           (bytes == 0 || bytes + g->bytes <= s->transaction_bytes)) {
+        STAILQ_REMOVE_HEAD(&s->waiting, node);
+        STAILQ_INSERT_TAIL(groups, g, node);
+        bytes += g->bytes;
+        s->waiting_bytes -= g->bytes + GROUP_BYTES;
+        *saves |= g->saves;
+    }
+    s->hurry = !STAILQ_EMPTY(&s->waiting);
+}
+
+/* Takes the groups of one transaction, or none when removed jobs leave something to do
+ * meanwhile; false: the store is to stop and nothing waits. */
+static bool take(struct store *s, struct group_list *groups, bool *saves)
+{
     STAILQ_INIT(groups);
     *saves = false;
     pthread_mutex_lock(&s->mutex);
@@ -326,13 +354,10 @@ static bool take(struct store *s, struct group_list *groups, bool *saves)
         else
             break;
     }
-    while ((g = STAILQ_FIRST(&s->waiting)) &&
-           (bytes == 0 || bytes + g->bytes <= s->transaction_bytes)) {
-        STAILQ_REMOVE_HEAD(&s->waiting, node);
-        STAILQ_INSERT_TAIL(groups, g, node);
-        bytes += g->bytes;
-        *saves |= g->saves;
-    }
+    while (!STAILQ_EMPTY(&s->waiting) && !s->hurry && !s->stop &&
+           clock_mono_ns() < s->gather_ns)
+        wait_push(s, s->gather_ns - clock_mono_ns());
+    take_groups(s, groups, saves);
     bool on = !s->stop || !STAILQ_EMPTY(groups);
     pthread_mutex_unlock(&s->mutex);
     return on;
@@ -362,18 +387,33 @@ static int trim(struct store *s, bool idle)
     return rc == SQL_FAILED ? -1 : 0;
 }
 
+/* Gives groups back that are done. True: the loop's thread is to be woken for them. Under
+ * the mutex. */
+static bool give_back(struct store *s, struct group_list *groups)
+{
+    const struct fx_group *g;
+    bool wake = false;
+
+    STAILQ_FOREACH (g, groups, node) {
+        s->done_bytes += g->bytes + GROUP_BYTES;
+        wake |= !g->behind || s->done_bytes > DONE_MAX;
+    }
+    STAILQ_CONCAT(&s->done, groups);
+    return wake;
+}
+
 static void *store_thread(void *arg)
 {
     struct store *s = arg;
     struct group_list groups;
-    bool saves;
+    bool saves, wake = false;
 
     while (take(s, &groups, &saves)) {
         bool idle = STAILQ_EMPTY(&groups);
         int rc = idle ? 0 : execute(s, &groups, saves);
         pthread_mutex_lock(&s->mutex);
         if (rc == 0) {
-            STAILQ_CONCAT(&s->done, &groups);
+            wake = give_back(s, &groups);
         } else { /* given back for freeing only: nothing of them is acknowledged */
             STAILQ_CONCAT(&groups, &s->waiting);
             STAILQ_CONCAT(&s->waiting, &groups);
@@ -381,7 +421,7 @@ static void *store_thread(void *arg)
         pthread_mutex_unlock(&s->mutex);
         if (rc < 0)
             break;
-        if (!idle)
+        if (wake)
             loop_wake_post(s->wake);
         if (trim(s, idle) < 0)
             break;
@@ -402,6 +442,7 @@ static void deliver(void *arg)
     STAILQ_INIT(&done);
     pthread_mutex_lock(&s->mutex);
     STAILQ_CONCAT(&done, &s->done);
+    s->done_bytes = 0;
     failed = s->failed;
     full = s->full;
     err = s->err;
@@ -410,9 +451,10 @@ static void deliver(void *arg)
         s->full_told = full;
         s->ev->full(s->arg, full, &err);
     }
+    STAILQ_FOREACH (g, &done, node) /* first, as they are asked for it */
+        s->backlog -= g->bytes + GROUP_BYTES;
     while ((g = STAILQ_FIRST(&done))) {
         STAILQ_REMOVE_HEAD(&done, node);
-        s->backlog -= g->bytes + GROUP_BYTES;
         s->ev->committed(s->arg, g);
     }
     if (failed && !s->failed_told) {
@@ -461,11 +503,21 @@ uint64_t store_room_bytes(const struct store *s)
 
 void store_push(struct store *s, struct fx_group *g)
 {
+    bool wake = !g->behind;
+
     s->backlog += g->bytes + GROUP_BYTES;
     pthread_mutex_lock(&s->mutex);
+    if (STAILQ_EMPTY(&s->waiting)) {
+        s->gather_ns = clock_mono_ns() + GATHER_NS;
+        wake = true;
+    }
     STAILQ_INSERT_TAIL(&s->waiting, g, node);
+    s->waiting_bytes += g->bytes + GROUP_BYTES;
+    wake |= s->waiting_bytes > s->transaction_bytes;
+    s->hurry |= !g->behind || s->waiting_bytes > s->transaction_bytes;
     pthread_mutex_unlock(&s->mutex);
-    pthread_cond_signal(&s->cond); /* its thread need not wait for the mutex then */
+    if (wake)
+        pthread_cond_signal(&s->cond); /* its thread need not wait for the mutex then */
 }
 
 size_t store_backlog_bytes(const struct store *s)
@@ -476,6 +528,7 @@ size_t store_backlog_bytes(const struct store *s)
 void store_close(struct store *s, bool remove)
 {
     struct fx_group *g;
+    struct err err; /* of a mark that stays: then the next start is careful for nothing */
 
     if (!s)
         return;
@@ -485,6 +538,8 @@ void store_close(struct store *s, bool remove)
         pthread_cond_signal(&s->cond);
         pthread_mutex_unlock(&s->mutex);
         pthread_join(s->thread, NULL);
+        if (!s->failed)
+            sql_settle(s->sql, &err);
         deliver(s);
     }
     loop_wake_free(s->wake);

@@ -11,7 +11,8 @@
 enum durability {
     DURABILITY_FULL,   /* fsync at every commit: survives power loss */
     DURABILITY_NORMAL, /* survives kill -9; power loss may take the last commits */
-    DURABILITY_NONE,   /* no fsync at all */
+    DURABILITY_NONE,   /* no fsync, and groups may be written behind (fx_group.behind):
+                          kill -9 may take what was told of in the last moments */
 };
 
 struct store;
@@ -30,6 +31,9 @@ struct store_load_events {
     void (*job)(void *arg, const struct job_row *row);
     void (*chunk)(void *arg, const struct chunk_row *row, uint32_t recorded);
     void (*pending)(void *arg, const struct batch_row *row); /* without values */
+    /* A coordinator that wrote behind was killed: what those before this epoch told of
+     * the job from this cursor on is lost. */
+    void (*lost)(void *arg, uint64_t job, uint64_t cursor, uint64_t epoch);
     void (*removed)(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES]);
     void (*run)(void *arg, int64_t ns);        /* the last FX_RUN */
     void (*node)(void *arg, struct span name); /* it was there at the end */
@@ -41,8 +45,9 @@ int store_load(struct store *s, const struct store_load_events *ev, void *arg,
 
 /* Starts the thread. committed: on the loop's thread, in the order of store_push, when
  * everything in the group is durable and its reads are answered; the group is the
- * callee's to free. failed: the store cannot go on (anything but a full disk): the
- * process must end; called once. */
+ * callee's to free. Those written behind may come late: nobody is woken for them. failed:
+ * the store cannot go on (anything but a full disk): the process must end; called once.
+ */
 struct store_events {
     void (*committed)(void *arg, struct fx_group *g);
     void (*failed)(void *arg, const struct err *err);

@@ -28,6 +28,11 @@ static const char schema[] =
     /* With n and cursor, a start counts records without reading a single one. */
     "CREATE INDEX batch_chunk ON batch(job, chunk, n, cursor);"
     "INSERT INTO meta VALUES('epoch', 0), ('run', 0);";
+/* What coordinators before this epoch told of this job from this cursor on is not here:
+ * note_lost. Directories of before that have no such table yet. */
+static const char schema_lost[] =
+    "CREATE TABLE IF NOT EXISTS lost(job INT, cursor INT, epoch INT,"
+    " PRIMARY KEY(job, cursor)) WITHOUT ROWID;";
 
 /* ---- opening ---- */
 
@@ -101,9 +106,9 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
     if (check_version(q, &version, err) < 0)
         return -1;
     if (version == SCHEMA_VERSION)
-        return 0;
-    AUTO_FREE char *text = xasprintf("BEGIN;%sPRAGMA user_version=%d;COMMIT",
-                                     version ? "" : schema, SCHEMA_VERSION);
+        return sql_exec(q, schema_lost, err);
+    AUTO_FREE char *text = xasprintf("BEGIN;%s%sPRAGMA user_version=%d;COMMIT",
+                                     version ? "" : schema, schema_lost, SCHEMA_VERSION);
     return sql_exec(q, text, err);
 }
 
@@ -120,6 +125,30 @@ static int raise_epoch(struct sql *q, struct epoch *ret, struct err *err)
     ret->counter = (uint64_t)counter;
     crypto_random(ret->nonce, sizeof(ret->nonce));
     return 0;
+}
+
+/* A coordinator that writes behind leaves a mark for as long as it runs: when it is
+ * killed, the last it told of is not here. The start that finds it takes it away, and
+ * notes how much there is of each job that has not ended (of one that has, all is here):
+ * a cursor of an epoch before this one that counts more counts what is lost. */
+static int note_lost(struct sql *q, enum durability durability, struct err *err)
+{
+    AUTO_FREE char *text = xasprintf(
+        "BEGIN;"
+        "INSERT OR REPLACE INTO lost SELECT id, ok + failed + poison + cancelled, epoch.v"
+        " FROM job, meta AS epoch, meta AS behind"
+        " WHERE ended = 0 AND epoch.k = 'epoch' AND behind.k = 'behind';"
+        "DELETE FROM meta WHERE k = 'behind';"
+        "%s"
+        "COMMIT",
+        durability == DURABILITY_NONE ? "INSERT INTO meta VALUES('behind', 1);" : "");
+
+    return sql_exec(q, text, err);
+}
+
+int sql_settle(struct sql *q, struct err *err)
+{
+    return sql_exec(q, "DELETE FROM meta WHERE k = 'behind'", err);
 }
 
 static int prepare_all(struct sql *q, struct err *err)
@@ -139,7 +168,7 @@ int sql_open(const char *dir, enum durability durability, struct epoch *ret_epoc
     if (connect_db(dir, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &q, err) < 0)
         return -1;
     if (set_up(q, durability, err) < 0 || prepare_all(q, err) < 0 ||
-        raise_epoch(q, ret_epoch, err) < 0) {
+        raise_epoch(q, ret_epoch, err) < 0 || note_lost(q, durability, err) < 0) {
         sql_close(q);
         return -1;
     }
@@ -343,6 +372,14 @@ static int load_pending(struct loading *l, sqlite3_stmt *st, struct err *err)
     return fits ? 0 : not_whole(err, r.job, "a batch that waits for its files");
 }
 
+static int load_lost(struct loading *l, sqlite3_stmt *st, struct err *err)
+{
+    (void)err;
+    if (known_at(l, column_u64(st, 0)))
+        l->ev->lost(l->arg, column_u64(st, 0), column_u64(st, 1), column_u64(st, 2));
+    return 0;
+}
+
 static int load_removed(struct loading *l, sqlite3_stmt *st, struct err *err)
 {
     struct span key = column_span(st, 1);
@@ -411,6 +448,7 @@ static int load_all(struct sql *q, struct loading *l, struct err *err)
         { "SELECT row, job, chunk, epoch, lease, n, tasks, node, length(vals), attempts,"
           " head FROM batch WHERE cursor IS NULL ORDER BY job, row",
           load_pending },
+        { "SELECT job, cursor, epoch FROM lost ORDER BY job, cursor", load_lost },
         { "SELECT id, key FROM removed ORDER BY id", load_removed },
         { "SELECT v FROM meta WHERE k = 'run'", load_run },
         { "SELECT node FROM node ORDER BY node", load_node },

@@ -31,6 +31,7 @@ const char *const sql_texts[ST_COUNT] = {
         "UPDATE batch SET cursor = ?1, statuses = ?3, lens = ?4, vals = ?5,"
         " digest = ?6 WHERE row = ?2",
     [ST_DROP_JOB] = "DELETE FROM job WHERE id = ?",
+    [ST_DROP_LOST] = "DELETE FROM lost WHERE job = ?",
     [ST_REMOVED] = "INSERT INTO removed VALUES(?1, ?2, 1)",
     [ST_RUN] = "UPDATE meta SET v = ? WHERE k = 'run'",
     [ST_TRIM_NEXT] = "SELECT id FROM removed WHERE rows = 1 ORDER BY id LIMIT 1",
@@ -275,6 +276,8 @@ static int save_remove(struct sql *q, const struct fx *fx)
     sqlite3_stmt *st = BOUND(q, ST_REMOVED, (int64_t)fx->remove.job);
 
     q->trim = q->deleting = true;
+    if (rc == SQLITE_DONE)
+        rc = sql_run(BOUND(q, ST_DROP_LOST, (int64_t)fx->remove.job));
     if (rc != SQLITE_DONE)
         return rc;
     bind_span(st, 2, span_of(fx->remove.key, sizeof(fx->remove.key)));

@@ -40,6 +40,7 @@ enum stmt {
     ST_SHOW,
     ST_SHOW_VALUES,
     ST_DROP_JOB,
+    ST_DROP_LOST,
     ST_REMOVED,
     ST_RUN,
     ST_TRIM_NEXT,

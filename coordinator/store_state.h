@@ -12,6 +12,8 @@ enum sql_result { SQL_OK, SQL_NO_SPACE, SQL_FAILED };
 /* Opens DIR/tidemill.db, checks its schema, empties the WAL, raises the epoch. */
 int sql_open(const char *dir, enum durability durability, struct epoch *ret_epoch,
              struct sql **ret, struct err *err);
+/* All that was told of is saved: the next start need not note that something is lost. */
+int sql_settle(struct sql *q, struct err *err);
 /* Copies all of the log into DIR/tidemill.db, which is the whole state then. */
 int sql_empty_log(const char *dir, struct err *err);
 /* Checkpoints and closes. Takes NULL. */

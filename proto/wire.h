@@ -202,6 +202,7 @@ struct msg_follow {
     uint64_t job, cursor;
     uint32_t credit_bytes;
     bool task_order, inputs, failed_only;
+    uint64_t epoch_counter; /* in which the cursor was told; 0 = it was not */
 };
 struct msg_job_counts {
     uint64_t tasks, ok, failed, quarantined, cancelled, running;

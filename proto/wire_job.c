@@ -111,14 +111,16 @@ void wire_put_follow(const struct msg *m, union any *a)
     a->follow.task_order = f->task_order;
     a->follow.inputs = f->inputs;
     a->follow.failed_only = f->failed_only;
+    a->follow.epoch_counter = f->epoch_counter;
 }
 
 int wire_take_follow(struct in *in)
 {
     const Tidemill__Follow *f = in->e->follow;
 
-    in->m->follow = (struct msg_follow){ f->job,        f->cursor, f->credit_bytes,
-                                         f->task_order, f->inputs, f->failed_only };
+    in->m->follow =
+        (struct msg_follow){ f->job,    f->cursor,      f->credit_bytes, f->task_order,
+                             f->inputs, f->failed_only, f->epoch_counter };
     return 0;
 }
 

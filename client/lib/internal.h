@@ -87,8 +87,9 @@ struct tm_job {
     /* Results. */
     bool follow, follow_sent;
     unsigned flags;
-    uint64_t received; /* cursor after the last batch received */
-    uint64_t cursor;   /* after the last batch read to its end */
+    uint64_t received;       /* cursor after the last batch received */
+    uint64_t received_epoch; /* the counter of its coordinator; 0 = not known */
+    uint64_t cursor;         /* after the last batch read to its end */
     struct batch_queue batches;
     struct batch *current; /* the reader's: not under the mutex */
     size_t held_bytes;     /* of bodies in batches and current */

@@ -169,6 +169,7 @@ void results_on_message(struct conn *c, const struct msg *m)
     }
     count(job, r);
     job->received = r->next_cursor;
+    job->received_epoch = c->epoch.counter;
     job->held_bytes += b->credit_bytes;
     STAILQ_INSERT_TAIL(&job->batches, b, node);
     conn_notify(c);
@@ -185,6 +186,7 @@ static int send_follow(struct tm_job *job)
         .task_order = job->flags & TM_TASK_ORDER,
         .inputs = job->flags & TM_INPUTS,
         .failed_only = job->flags & TM_FAILED_ONLY,
+        .epoch_counter = job->received_epoch,
     };
     FAILPOINT("client_follow_send");
     if (link_send(job->conn->link, 0, &m) < 0)
@@ -213,6 +215,15 @@ int results_send(struct tm_job *job)
 
 /* ---- the reader's side ---- */
 
+/* A caller's cursor has the epoch beside the count: who kept it over a restart may follow
+ * where the coordinator has lost what it counts, and is to be told. */
+enum { COUNT_BITS = 44 }; /* 2^32 chunks of 4,096 */
+
+static uint64_t cursor_kept(uint64_t count, uint64_t epoch)
+{
+    return count | (epoch < 1 << (64 - COUNT_BITS) ? epoch << COUNT_BITS : 0);
+}
+
 int results_follow(struct tm_job *job, uint64_t cursor, unsigned flags, struct err *err)
 {
     if (job->follow)
@@ -221,7 +232,8 @@ int results_follow(struct tm_job *job, uint64_t cursor, unsigned flags, struct e
         return -1;
     job->follow = true;
     job->flags = flags;
-    job->cursor = job->received = cursor;
+    job->cursor = job->received = cursor & ((1ULL << COUNT_BITS) - 1);
+    job->received_epoch = cursor >> COUNT_BITS;
     job_ready(job);
     conn_kick(job->conn);
     return 0;
@@ -377,7 +389,7 @@ int tm_next(struct tm_job *job, struct tm_result *ret, int64_t timeout_ns,
 uint64_t tm_cursor(const struct tm_job *job)
 {
     pthread_mutex_lock(&job->conn->mu);
-    uint64_t cursor = job->cursor;
+    uint64_t cursor = cursor_kept(job->cursor, job->received_epoch);
     pthread_mutex_unlock(&job->conn->mu);
     return cursor;
 }

@@ -263,6 +263,6 @@ def failpoints(bin_dir):
                               stdout=subprocess.PIPE, check=False, text=True)
         for line in done.stdout.splitlines():
             name, actions = line.split(" ")[:2]
-            if actions.startswith("kill") and not name.startswith(("move_", "mill_part_", "rekey_", "enrolled", "keyfile_")):
+            if actions.startswith("kill") and not name.startswith(("move_", "store_behind_", "mill_part_", "rekey_", "enrolled", "keyfile_")):
                 found[name] = (program, "error" in actions)
     return found

@@ -131,6 +131,36 @@ start_small() {
     [ "$(tidemill results j1 | wc -l)" -eq 100000 ]
 }
 
+@test "stopped on a full disk with --durability none: it says that something is lost, and so does the next start" {
+    start_coordinator --reserve 0B --durability none
+    start_worker
+    echo 1 >first
+    mkfifo feed
+    tidemill hash --files-from feed >out 2>err 3>&- &
+    client=$!
+    PIDS+=("$client")
+    exec 8>feed
+    echo first >&8
+    until_ok grep -q first out
+    fill 0
+    yes first | head -150000 >&8 3>&- &
+    PIDS+=("$!")
+    until_ok grep -q disk_full coord.err
+    stop "$COORD"
+    local code=0
+    wait "$COORD" || code=$?
+    [ "$code" -eq 1 ]
+    [ "$(grep -c 'tidemill-coordinator: error: what was told of last is not saved: ' coord.err)" -eq 1 ]
+    rm disk/filler
+    start_coordinator --reserve 0B --durability none 8>&-
+    grep -q 'killed_before_saving job=1 ' coord.err
+    code=0
+    wait "$client" || code=$?
+    exec 8>&-
+    [ "$code" -eq 1 ]
+    grep -Eq '^tidemill: error: the coordinator has lost (job 1|results)' err
+}
+
 @test "a private cluster needs no room in the runtime directory" {
     unset TIDEMILL_COORDINATOR
     mount -t tmpfs -o size=1m tmpfs run

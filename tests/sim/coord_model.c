@@ -44,6 +44,14 @@ static void tell_queued(void *arg, peer_id peer)
     sched_peer_queued(w->coord->sched, peer, net_queued_bytes(w, peer));
 }
 
+static void committed(struct world *w, struct fx_group *g)
+{
+    send_all(w, g, FX_SEND);
+    turn_begin(w);
+    sched_committed(w->coord->sched, g);
+    fx_group_free(g);
+}
+
 static void turn_end(void *arg)
 {
     struct world *w = arg;
@@ -58,10 +66,15 @@ static void turn_end(void *arg)
     check_turn(w, c->sched);
     c->turn = NULL;
     send_all(w, g, FX_SEND_NOW);
-    if (STAILQ_EMPTY(&g->list))
+    if (STAILQ_EMPTY(&g->list)) {
         fx_group_free(g);
-    else
+    } else if (w->k.behind && !c->waited_for && !c->full && fx_group_may_be_behind(g)) {
+        store_model_behind(w, g);
+        committed(w, g);
+    } else {
+        c->waited_for += !g->only_pages;
         store_model_push(w, g);
+    }
     event_post(w, &c->timer, MAX(0, sched_next_ns(c->sched) - w->now_ns));
 }
 
@@ -110,10 +123,8 @@ void coord_gone_soon(struct world *w, peer_id peer)
 
 void coord_committed(struct world *w, struct fx_group *g)
 {
-    send_all(w, g, FX_SEND);
-    turn_begin(w);
-    sched_committed(w->coord->sched, g);
-    fx_group_free(g);
+    w->coord->waited_for -= !g->only_pages;
+    committed(w, g);
 }
 
 void coord_full(struct world *w, bool full)
@@ -157,6 +168,7 @@ void coord_start(struct world *w)
     c->host.alive = true;
     c->host.stopped_until_ns = 0;
     c->full = false;
+    c->waited_for = 0;
     flow_restart(w);
     NOTE(w, "coord_start", c->epoch.counter, 0, 0);
     c->sched = sched_new(&config);

@@ -14,6 +14,7 @@ struct coord_model {
     struct epoch epoch;
     bool full;
     bool pressure, was_full; /* as this turn was told */
+    unsigned waited_for;     /* groups that the store has */
 };
 
 void coord_new_model(struct world *w);

@@ -47,6 +47,7 @@ static void draw_knobs(struct world *w)
     k->lost_per_mille = chance(w, 500) ? 0 : (uint32_t)between(w, 1, 100);
     k->not_yet_per_mille = chance(w, 500) ? 0 : (uint32_t)between(w, 1, 500);
     k->bad_per_mille = chance(w, 400) ? 0 : (uint32_t)between(w, 1, 300);
+    k->behind = chance(w, 250);
 }
 
 /* ---- faults ---- */

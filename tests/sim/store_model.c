@@ -402,13 +402,26 @@ static void set_full(struct world *w, bool full)
     coord_full(w, full);
 }
 
+static void save_group(struct world *w, const struct fx_group *g)
+{
+    const struct fx *fx;
+
+    STAILQ_FOREACH (fx, &g->list, node)
+        if (fx->type < FX_READ_CHUNK)
+            save(w, fx);
+}
+
+void store_model_behind(struct world *w, const struct fx_group *g)
+{
+    save_group(w, g);
+}
+
 static void commit(void *arg)
 {
     struct world *w = arg;
     struct store_model *s = w->store;
     uint32_t groups = (uint32_t)between(w, 1, 8);
     struct fx_group *g, *first;
-    struct fx *fx;
 
     if (s->full_ns > w->now_ns) { /* R2: the same groups, again */
         set_full(w, true);
@@ -419,9 +432,7 @@ static void commit(void *arg)
     first = STAILQ_FIRST(&s->waiting);
     while (groups-- && (g = STAILQ_FIRST(&s->waiting)) && !w->failure[0]) {
         STAILQ_REMOVE_HEAD(&s->waiting, node);
-        STAILQ_FOREACH (fx, &g->list, node)
-            if (fx->type < FX_READ_CHUNK)
-                save(w, fx);
+        save_group(w, g);
         STAILQ_INSERT_TAIL(&s->done, g, node);
     }
     for (g = first; g && g != STAILQ_FIRST(&s->waiting); g = STAILQ_NEXT(g, node))

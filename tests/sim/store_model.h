@@ -26,6 +26,8 @@ void store_model_free(struct world *w);
 struct epoch store_model_epoch(struct world *w); /* of a new start: raised */
 void store_model_load(struct world *w, struct sched *s);
 void store_model_push(struct world *w, struct fx_group *g); /* takes it */
+/* Saves a group that is written behind, and nothing else: the model loses none. */
+void store_model_behind(struct world *w, const struct fx_group *g);
 size_t store_model_backlog(const struct world *w);
 void store_model_crash(struct world *w);
 

@@ -23,6 +23,7 @@ struct fake_chunk {
 };
 struct fake_job {
     uint64_t id, tasks, cursor;
+    uint64_t told_epoch; /* that its last Follow named */
     uint8_t key[WIRE_KEY_BYTES];
     struct fake_chunk chunks[FAKE_CHUNKS_MAX];
     uint32_t n_chunks;
@@ -249,6 +250,7 @@ static void fake_follow(struct fake *f, peer_id peer, const struct msg *m)
     }
     j->follower = peer;
     j->cursor = w->cursor;
+    j->told_epoch = w->epoch_counter;
     j->credit = w->credit_bytes;
     j->task_order = w->task_order;
     j->inputs = w->inputs;

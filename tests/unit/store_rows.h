@@ -18,15 +18,18 @@
 
 struct fixture {
     char dir[64];
+    enum durability durability;
     struct loop *loop;
     struct store *store;
     struct fx_group *back; /* the last group that came back */
     unsigned n_back;
+    size_t backlog_max; /* that was told when one came back */
     struct err failed;
     uint64_t next_row;
-    unsigned jobs, chunks, recorded, pending, removed, keys;
-    uint64_t job_bytes;     /* of its inputs and values */
-    struct key_row key_row; /* the last one; its spans are gone */
+    unsigned jobs, chunks, recorded, pending, removed, keys, losts;
+    uint64_t lost_cursor, lost_epoch; /* the last one's */
+    uint64_t job_bytes;               /* of its inputs and values */
+    struct key_row key_row;           /* the last one; its spans are gone */
     char key_name[32];
     int64_t run_ns;
 };
@@ -38,6 +41,7 @@ static inline void committed(void *arg, struct fx_group *g)
     fx_group_free(f->back);
     f->back = g;
     f->n_back++;
+    f->backlog_max = MAX(f->backlog_max, store_backlog_bytes(f->store));
 }
 static inline void failed(void *arg, const struct err *err)
 {
@@ -70,6 +74,15 @@ static inline void on_pending(void *arg, const struct batch_row *row)
 {
     ((struct fixture *)arg)->pending += row->n;
 }
+static inline void on_lost(void *arg, uint64_t job, uint64_t cursor, uint64_t epoch)
+{
+    struct fixture *f = arg;
+
+    assert_int_equal(job, 1);
+    f->losts++;
+    f->lost_cursor = cursor;
+    f->lost_epoch = epoch;
+}
 static inline void on_removed(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES])
 {
     (void)key;
@@ -92,14 +105,15 @@ static inline void on_key(void *arg, const struct key_row *row)
     snprintf(f->key_name, sizeof(f->key_name), "%.*s", (int)row->name.len,
              (const char *)row->name.data);
 }
-static const struct store_load_events loads = { on_job, on_chunk, on_pending, on_removed,
-                                                on_run, on_node,  on_key };
+static const struct store_load_events loads = {
+    on_job, on_chunk, on_pending, on_lost, on_removed, on_run, on_node, on_key
+};
 
 static inline void open_store(struct fixture *f)
 {
     struct err err = { 0 };
 
-    if (store_open(f->dir, DURABILITY_FULL, &f->store, &err) < 0 ||
+    if (store_open(f->dir, f->durability, &f->store, &err) < 0 ||
         store_load(f->store, &loads, f, &f->next_row, &err) < 0 ||
         store_start(f->store, f->loop, &events, f, &err) < 0)
         fail_msg("%s", err.text);

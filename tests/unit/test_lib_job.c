@@ -121,7 +121,6 @@ static void every_task_gives_one_result(void **state)
     assert_int_equal(tm_seal(job, NULL), 0);
     read_results(job, MANY, seen);
     assert_end(job);
-    assert_int_equal(tm_cursor(job), MANY);
     assert_int_equal(tm_sync(job, 0, NULL), 0);
     bool sealed = false;
     assert_int_equal(tm_accepted(job, &sealed), MANY);
@@ -271,6 +270,45 @@ static void a_lost_coordinator_loses_nothing(void **state)
     pthread_mutex_lock(&w->fake->mu);
     assert_int_equal(w->fake->n_jobs, 1);
     pthread_mutex_unlock(&w->fake->mu);
+}
+
+/* In which epoch what its cursor counts was told: to the coordinator that is asked to go
+ * on from there it says so, after a reconnect as when its caller kept it. */
+static void a_cursor_says_when_it_was_told(void **state)
+{
+    struct world *w = *state;
+    static bool seen[MANY];
+    struct tm_job *job = submit(w, &bytes_spec);
+    struct tm_result r;
+    uint64_t id, cursor;
+
+    fake_set(w->fake, w->fake->give_results = FAKE_BATCH);
+    for (unsigned i = 0; i < MANY; i++)
+        add_one(job, i, 40);
+    assert_int_equal(tm_seal(job, NULL), 0);
+    read_results(job, FAKE_BATCH, seen);
+    assert_int_equal(tm_next(job, &r, 0, NULL), TM_AGAIN);
+    assert_int_equal(tm_sync(job, 20 * NS_PER_S, NULL), 0);
+    assert_int_equal(w->fake->jobs[0].told_epoch, 0); /* asked for all */
+    cursor = tm_cursor(job);
+    id = tm_job_id(job);
+    tm_job_free(job);
+    fake_down(w->fake);
+    w->fake->epoch = 7;
+    fake_up(w->fake);
+    assert_int_equal(tm_attach(w->tm, id, &job, NULL), 0);
+    assert_int_equal(tm_follow(job, cursor, 0, NULL), 0);
+    fake_set(w->fake, w->fake->give_results = 2 * FAKE_BATCH);
+    read_results(job, FAKE_BATCH, seen);
+    assert_int_equal(w->fake->jobs[0].told_epoch, 1);
+    fake_down(w->fake);
+    w->fake->epoch = 8;
+    w->fake->give_results = UINT64_MAX;
+    fake_up(w->fake);
+    read_results(job, MANY - 2 * FAKE_BATCH, seen);
+    assert_end(job);
+    assert_int_equal(w->fake->jobs[0].told_epoch, 7);
+    tm_job_free(job);
 }
 
 static void silence_is_a_lost_coordinator_too(void **state)
@@ -517,6 +555,7 @@ int main(void)
         WORLD_TEST(what_comes_while_a_chunk_is_on_its_way_is_one_chunk),
         WORLD_TEST(too_large_is_refused_and_the_job_goes_on),
         WORLD_TEST(a_lost_coordinator_loses_nothing),
+        WORLD_TEST(a_cursor_says_when_it_was_told),
         WORLD_TEST(silence_is_a_lost_coordinator_too),
         WORLD_TEST(no_credit_stops_the_submitter),
         WORLD_TEST(an_event_loop_can_drive_it),

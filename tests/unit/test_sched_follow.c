@@ -160,10 +160,91 @@ static void what_memory_has_no_room_for_is_read_back(void **state)
     sched_free(r.sched);
 }
 
+/* ---- cursors of before a loss ---- */
+
+enum { VISIBLE = 3, CHUNK_TASKS = 4 };
+struct lost {
+    uint64_t cursor, epoch;
+};
+
+/* What is said to a client that follows job 1, loaded with two chunks and three records
+ * after what was lost: the Error's text, or NULL. */
+static const char *follow_said(const struct lost *losts, const struct msg_follow *w)
+{
+    static char text[128];
+    struct sched_config config = { .epoch = { 9, { 1 } } };
+    struct rig r = { .sched = sched_new(&config) };
+    struct job_row job = { .id = 1, .state = JOB_OPEN, .ok = VISIBLE };
+    AUTO_BUF spec = BUF_INIT;
+    struct msg m = { .type = MSG_HELLO };
+
+    spec_pack(&spec, &(struct job_spec){ .source = SOURCE_BYTES });
+    job.spec = buf_span(&spec);
+    sched_load_job(r.sched, &job);
+    for (uint32_t seq = 0; seq < 2; seq++) {
+        struct chunk_row chunk = { .job = 1, .seq = seq, .n = CHUNK_TASKS };
+        chunk.first = seq * CHUNK_TASKS;
+        sched_load_chunk(r.sched, &chunk, seq ? 0 : VISIBLE);
+    }
+    for (; losts->epoch; losts++)
+        sched_load_lost(r.sched, 1, losts->cursor, losts->epoch);
+    sched_loaded(r.sched, 2);
+    m.hello = (struct msg_hello){ .version_max = WIRE_VERSION, .name = SPAN_LIT("c") };
+    fx_group_free(say(&r, CLIENT, &m));
+    m = (struct msg){ .type = MSG_FOLLOW, .follow = *w };
+    struct fx_group *g = say(&r, CLIENT, &m);
+    const struct msg *error = sent_to(g, CLIENT, MSG_ERROR);
+    if (error)
+        snprintf(text, sizeof(text), "%.*s", (int)error->error.text.len,
+                 (const char *)error->error.text.data);
+    fx_group_free(g);
+    sched_free(r.sched);
+    return error ? text : NULL;
+}
+
+/* A cursor that counts records which an earlier coordinator told of, and lost, is
+ * refused, whatever has come in their place; one that counts none of them is not. */
+static void a_cursor_that_counts_lost_records_is_refused(void **state)
+{
+    static const struct {
+        struct lost losts[3];
+        uint64_t told, cursor;
+        bool task_order, refused;
+    } t[] = {
+        { {}, 4, VISIBLE, false, false }, /* nothing was lost */
+        { { { 2, 5 } }, 4, 2, false, false },
+        { { { 2, 5 } }, 4, 3, false, true },
+        { { { 2, 5 } }, 5, 3, false, false }, /* told after the loss */
+        { { { 2, 5 } }, 0, 3, false, false }, /* nobody told it */
+        { { { 2, 5 } }, 4, 3, true, false },  /* that was on the disk */
+        { { { 1, 5 }, { 2, 7 } }, 4, 1, false, false },
+        { { { 1, 5 }, { 2, 7 } }, 4, 2, false, true },
+        { { { 1, 5 }, { 2, 7 } }, 5, 2, false, false },
+        { { { 1, 5 }, { 2, 7 } }, 6, 3, false, true },
+        { { { 1, 5 }, { 2, 7 } }, 7, 3, false, false },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        struct msg_follow w = { .job = 1,
+                                .cursor = t[i].cursor,
+                                .credit_bytes = MIB,
+                                .task_order = t[i].task_order,
+                                .epoch_counter = t[i].told };
+        const char *said = follow_said(t[i].losts, &w);
+        if (t[i].refused)
+            assert_string_equal(said ? said : "row of the table",
+                                "the coordinator has lost results it had told of");
+        else
+            assert_null(said);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pages_for_one_peer_are_few_at_a_time),
+        cmocka_unit_test(a_cursor_that_counts_lost_records_is_refused),
         cmocka_unit_test(what_was_just_committed_is_not_read_back),
         cmocka_unit_test(what_memory_has_no_room_for_is_read_back),
     };

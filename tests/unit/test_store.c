@@ -395,6 +395,103 @@ static void a_removed_job_gives_its_space_back(void **state)
     assert_false(STAILQ_FIRST(&f->back->list)->read_chunk.damaged);
 }
 
+static void push_behind(struct fixture *f, struct fx_group *g)
+{
+    g->behind = true;
+    store_push(f->store, g);
+}
+
+/* As after `durability` was told at the command line; `killed`: the one before was. */
+static void open_again(struct fixture *f, enum durability durability, bool killed)
+{
+    store_close(f->store, false);
+    if (killed) { /* one that opened it, and had not begun, leaves what a killed one does
+                   */
+        struct err err = { 0 };
+        assert_int_equal(store_open(f->dir, DURABILITY_NONE, &f->store, &err), 0);
+        store_close(f->store, false);
+    }
+    f->durability = durability;
+    f->chunks = f->losts = 0;
+    open_store(f);
+}
+
+/* Groups that are written behind are saved though nobody waits for them, in order with
+ * one that somebody does; and a clean end leaves nothing to be lost. */
+static void what_is_written_behind_is_there(void **state)
+{
+    struct fixture *f = *state;
+    struct fx_group *g = fx_group_new();
+
+    open_again(f, DURABILITY_NONE, false);
+    add_job(g, 1);
+    push(f, g);
+    for (uint32_t seq = 0; seq < 4; seq++) {
+        g = fx_group_new();
+        add_chunk(g, 1, seq, seq * 10, 10);
+        if (seq == 2)
+            push(f, g);
+        else
+            push_behind(f, g);
+    }
+    /* Three came back at once: who looks at the first of them sees room for all. */
+    assert_int_equal(f->n_back, 4);
+    assert_int_equal(f->backlog_max, 0);
+    open_again(f, DURABILITY_NONE, false);
+    assert_int_equal(f->chunks, 4);
+    open_again(f, DURABILITY_FULL, false);
+    assert_int_equal(f->losts, 0);
+}
+
+/* The start after a coordinator that wrote behind and was killed notes how much there is
+ * of jobs that run, and the starts after it remember, until the job is removed. */
+static void what_a_killed_one_had_is_remembered(void **state)
+{
+    struct fixture *f = *state;
+    struct fx_group *g;
+    uint64_t epoch;
+
+    fill(f);
+    open_again(f, DURABILITY_FULL, true);
+    epoch = store_epoch(f->store).counter;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(f->losts, 1);
+        assert_int_equal(f->lost_cursor, 10);
+        assert_int_equal(f->lost_epoch, epoch);
+        open_again(f, DURABILITY_FULL, false);
+    }
+    open_again(f, DURABILITY_NONE, true); /* nothing came to it: as well told in one */
+    assert_int_equal(f->losts, 1);
+    assert_int_equal(f->lost_epoch, store_epoch(f->store).counter);
+    g = fx_group_new();
+    add_batch(g, 3, 10, 1, 10, 1, 5, false);
+    push(f, g);
+    open_again(f, DURABILITY_NONE, true);
+    assert_int_equal(f->losts, 2);
+    assert_int_equal(f->lost_cursor, 15);
+    g = fx_group_new();
+    fx_add(g, FX_REMOVE)->remove.job = 1;
+    push(f, g);
+    open_again(f, DURABILITY_FULL, false);
+    assert_int_equal(f->losts, 0);
+}
+
+/* All that is told of a job that has ended is there. */
+static void of_a_job_that_ended_nothing_is_lost(void **state)
+{
+    struct fixture *f = *state;
+    struct fx_group *g = fx_group_new();
+    struct fx *fx = fx_add(g, FX_STATE);
+
+    fill(f);
+    fx->state.job = 1;
+    fx->state.state = JOB_CANCELLED;
+    fx->state.ended_wall_ns = 7;
+    push(f, g);
+    open_again(f, DURABILITY_FULL, true);
+    assert_int_equal(f->losts, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -414,6 +511,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_batch_of_another_length_is_refused, set_up,
                                         tear_down),
         cmocka_unit_test(a_hole_in_the_index_is_refused),
+        cmocka_unit_test_setup_teardown(what_is_written_behind_is_there, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(what_a_killed_one_had_is_remembered, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(of_a_job_that_ended_nothing_is_lost, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(a_removed_job_gives_its_space_back, set_up,
                                         tear_down),
     };

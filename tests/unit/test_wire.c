@@ -67,7 +67,7 @@ static const struct msg samples[] = {
     { .type = MSG_PUBLISHED,
       .body = SPAN_LIT("abcde"),
       .published = { 1, 2, { 3, { 4 } }, { 3, tasks, placed, lens } } },
-    { .type = MSG_FOLLOW, .follow = { 1, 2, 3, true, false, true } },
+    { .type = MSG_FOLLOW, .follow = { 1, 2, 3, true, false, true, 4 } },
     { .type = MSG_RESULTS,
       .body = SPAN_LIT("abcdeABCDE"),
       .results = { 1,
