@@ -16,8 +16,8 @@ static bool is_straggler(struct sched *s, const struct lease *l,
            TAILQ_EMPTY(&st->ready) && stream_all_open(st) && node_fits(n, j);
 }
 
-/* The last max of its tasks that one node alone is on: it does them in order, so those
- * are what it gets to last. */
+/* The last max of its tasks that one node alone is on: it does them mostly in
+ * order, so those are what it gets to last. */
 static uint32_t choose(const struct lease *l, uint32_t *indexes, uint32_t max)
 {
     const struct chunk *c = l->chunk;

@@ -38,7 +38,11 @@ struct millwork {
 struct job {
     const struct mill_run_head *head;
     struct mill_run run;
-    int body_fd; /* owned; -1 = none */
+    int body_fd;            /* owned; -1 = none */
+    _Atomic uint64_t *todo; /* what is not begun of it */
+    uint32_t index;         /* of the task that was taken last, */
+    struct span input;      /* and what it is about */
+    struct span body;       /* of it, with MILL_BODY_BYTES */
 };
 
 /* Good to a few ms, costs no system call: limits and flushes need no more. */
@@ -166,8 +170,8 @@ static enum task_status pack(struct millwork *m, enum task_status status,
     return TASK_FAILED;
 }
 
-static enum task_status run_task(struct millwork *m, const struct job *job,
-                                 uint32_t index, struct span input, struct span body)
+/* The task that was taken last. */
+static enum task_status run_task(struct millwork *m, const struct job *job)
 {
     const struct mill_run_head *head = job->head;
     const struct mill_spec *spec = &m->specs[head->spec_slot];
@@ -182,16 +186,16 @@ static enum task_status run_task(struct millwork *m, const struct job *job,
         value.error = span_str(spec->err.text);
         return pack(m, TASK_FAILED, &value);
     }
-    if (input_unpack(input, &in, &err) < 0) {
+    if (input_unpack(job->input, &in, &err) < 0) {
         value.error = span_str(err.text);
         return pack(m, TASK_FAILED, &value);
     }
     struct task_work work = {
         .spec = &spec->spec,
         .in = &in,
-        .attempt = { head->epoch, head->lease, job->run.tasks[index] },
+        .attempt = { head->epoch, head->lease, job->run.tasks[job->index] },
         .has_body = head->body == MILL_BODY_BYTES || head->body == MILL_BODY_FD,
-        .body = body,
+        .body = job->body,
         .body_fd = job->body_fd,
     };
     struct part part;
@@ -238,41 +242,68 @@ static int receive_fd(void)
     return fd;
 }
 
+/* Takes the next task of a run, unless the pool has; false: none is left, for good. */
+static bool take_task(struct job *job)
+{
+    uint64_t seen = atomic_load_explicit(job->todo, memory_order_relaxed);
+    uint32_t end = mill_todo_end(seen), next = mill_todo_first(seen);
+    bool has_bodies = job->head->body == MILL_BODY_BYTES;
+
+    while (next < end && mill_run_is_done(&job->run, next))
+        next++;
+    CHECK(end <= job->head->n);
+    while (next < end &&
+           !atomic_compare_exchange_weak(job->todo, &seen, mill_todo(next + 1, end)))
+        end = mill_todo_end(seen);
+    if (next >= end)
+        return false;
+    for (; job->index < next; job->index++) {
+        job->input.data += job->run.lens[job->index];
+        if (has_bodies)
+            job->body.data += job->run.body_lens[job->index];
+    }
+    job->input.len = job->run.lens[next];
+    job->body.len = has_bodies ? job->run.body_lens[next] : 0;
+    return true;
+}
+
 static void serve_run(struct millwork *m, const struct mill_run_head *head)
 {
     struct mill_control *control = &m->shm->control;
-    struct job job = { head, mill_run_parts((struct mill_run_head *)head), -1 };
-    uint32_t left = head->n, offset = 0, body_offset = 0;
+    struct mill_run run = mill_run_parts((struct mill_run_head *)head);
+    struct job job = { .head = head,
+                       .run = run,
+                       .body_fd = -1,
+                       .input = span_of(run.inputs, 0),
+                       .body = span_of(run.body, 0) };
+    bool more;
+
     CHECK(head->place < PROCPOOL_AHEAD && head->spec_slot < MILL_SPEC_SLOTS);
+    job.todo = &control->todo[head->place];
     m->env.cancelled = &control->cancelled[head->place];
     m->env.moved = &control->moved;
     if (head->body == MILL_BODY_FD)
         job.body_fd = receive_fd();
     m->now_ns = coarse_ns();
-    for (uint32_t i = 0; i < (head->n + 31) / 32; i++)
-        left -= (uint32_t)__builtin_popcount(job.run.done_bits[i]);
-    for (uint32_t i = 0, n = head->n; left > 0 && i < n; i++) {
-        struct span input = span_of(job.run.inputs + offset, job.run.lens[i]);
-        struct span body = SPAN_NONE;
-        offset += job.run.lens[i];
-        if (head->body == MILL_BODY_BYTES) {
-            body = span_of(job.run.body + body_offset, job.run.body_lens[i]);
-            body_offset += job.run.body_lens[i];
-        }
-        if (mill_run_is_done(&job.run, i))
-            continue;
+    more = take_task(&job);
+    CHECK(more); /* the pool never takes all of them */
+    while (more) {
+        uint32_t i = job.index;
         /* In this order: the pool reads `on`, since_ns, and `on` again. */
         atomic_store_explicit(&control->since_ns, m->now_ns, memory_order_relaxed);
         atomic_store_explicit(&control->on, (uint64_t)head->serial << 32 | i,
                               memory_order_release);
         task_moved(&m->env);
         FAILPOINT("mill_task_before");
-        enum task_status status = run_task(m, &job, i, input, body);
+        enum task_status status = run_task(m, &job);
         atomic_store_explicit(&control->since_ns, 0, memory_order_relaxed);
-        if (left == 1 && job.body_fd >= 0)
-            close(job.body_fd);
+        if (job.body_fd >= 0)
+            close(job.body_fd); /* it is a run's only task that has one */
         FAILPOINT("mill_report_before");
-        report(m, &job, i, status, --left == 0);
+        /* Before its result is reported: which is the last is certain only when the pool
+         * can take none any more. */
+        more = take_task(&job);
+        report(m, &job, i, status, !more);
         FAILPOINT("mill_report_after");
     }
 }

@@ -203,11 +203,6 @@ void node_result(struct node_lease *l, uint32_t index, enum task_status status,
         lease_ended(l);
 }
 
-static void on_run_end(void *arg, uint64_t run)
-{
-    (void)arg, (void)run; /* the lease ended with its last result */
-}
-
 static void on_room(void *arg)
 {
     struct node *n = arg;
@@ -217,7 +212,7 @@ static void on_room(void *arg)
     split_room(n);
 }
 
-static const struct procpool_events pool_events = { on_result, on_run_end, on_room };
+static const struct procpool_events pool_events = { on_result, on_room };
 
 /* ---- the session ---- */
 

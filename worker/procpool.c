@@ -5,6 +5,11 @@
 #include "worker/procpool_state.h"
 #include "worker/ops/part.h"
 
+static void on_share(void *arg)
+{
+    run_share(arg);
+}
+
 int procpool_new(struct loop *loop, const struct procpool_config *config,
                  const struct procpool_events *ev, void *arg, struct procpool **ret_pool,
                  struct err *err)
@@ -23,8 +28,10 @@ int procpool_new(struct loop *loop, const struct procpool_config *config,
     pool->roots = xcalloc(n_roots + 1, sizeof(*pool->roots));
     for (size_t i = 0; i < n_roots; i++)
         pool->roots[i] = xstrdup(config->roots[i]);
+    TAILQ_INIT(&pool->runs);
     TAILQ_INIT(&pool->homeless);
     pool->watch = loop_timer_new(loop, mill_on_watch, pool);
+    pool->share = loop_timer_new(loop, on_share, pool);
     for (; pool->n < config->procs; pool->n++)
         if (mill_init(pool, &pool->mills[pool->n], err) < 0) {
             procpool_free(pool);
@@ -44,7 +51,7 @@ static void spec_free(struct procpool *pool, struct pool_spec *spec)
 void procpool_free(struct procpool *pool)
 {
     struct pool_spec *spec, *stmp;
-    struct run *run, *rtmp;
+    struct run *run;
 
     if (!pool)
         return;
@@ -53,11 +60,12 @@ void procpool_free(struct procpool *pool)
             millproc_kill(&pool->mills[i].proc);
     for (uint32_t i = 0; i < pool->n; i++)
         mill_fini(&pool->mills[i]);
-    HASH_ITER (hh, pool->runs, run, rtmp)
+    while ((run = TAILQ_FIRST(&pool->runs)))
         run_free(pool, run);
     HASH_ITER (hh, pool->specs, spec, stmp)
         spec_free(pool, spec);
     loop_timer_free(pool->watch);
+    loop_timer_free(pool->share);
     for (char **r = pool->roots; *r; r++)
         free(*r);
     free(pool->roots);
@@ -147,7 +155,7 @@ static struct run *run_new(struct procpool *pool, const struct procpool_run *fro
             run->parts.done_bits[i / 32] |= BIT(i % 32);
             run->left--;
         }
-    HASH_ADD(hh, pool->runs, id, sizeof(run->id), run);
+    TAILQ_INSERT_TAIL(&pool->runs, run, pool_node);
     return run;
 }
 
@@ -170,26 +178,38 @@ int procpool_submit(struct procpool *pool, const struct procpool_run *from)
     run = run_new(pool, from, body_len, bytes);
     if (from->body_fd >= 0)
         run->body_fd = fcntl(from->body_fd, F_DUPFD_CLOEXEC, 0);
-    if ((from->body_fd < 0 || run->body_fd >= 0) && run_place(pool, run))
+    if ((from->body_fd < 0 || run->body_fd >= 0) && run_place(pool, run)) {
+        run_share(pool);
         return 0;
+    }
     run_free(pool, run);
     pool->room_wanted = true;
     errno = EAGAIN;
     return -1;
 }
 
+static struct run *uncancelled(const struct procpool *pool, uint64_t id)
+{
+    struct run *run;
+
+    TAILQ_FOREACH (run, &pool->runs, pool_node)
+        if (run->id == id && !run->cancelled)
+            break;
+    return run;
+}
+
 void procpool_cancel(struct procpool *pool, uint64_t id)
 {
     struct run *run;
 
-    HASH_FIND(hh, pool->runs, &id, sizeof(id), run);
-    if (!run || run->cancelled)
-        return;
-    run->cancelled = true;
-    if (run->mill)
-        atomic_store(&run->mill->proc.shm->control.cancelled[run->head->place], true);
-    else
-        run_abandon(pool, run, TASK_CANCELLED, "cancelled");
+    /* From the start each time: who is told of an end may change the list. */
+    while ((run = uncancelled(pool, id))) {
+        run->cancelled = true;
+        if (run->mill)
+            atomic_store(&run->mill->proc.shm->control.cancelled[run->head->place], true);
+        else
+            run_abandon(pool, run, TASK_CANCELLED, "cancelled");
+    }
 }
 
 void procpool_each_moving(struct procpool *pool, void (*fn)(void *arg, uint64_t run),

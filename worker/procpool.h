@@ -1,8 +1,8 @@
 /* The process pool: N mills, each this program re-executed (`--mill`), fed through two
  * rings of one shared memfd with an eventfd each way. Runs of tasks go in, results come
  * out in batches. A mill that dies is replaced; the task it was on is blamed, the others
- * of its run are lost (to be given again), nothing else is touched. The loop's thread
- * only. */
+ * of its run are lost (to be given again), nothing else is touched. A mill that has
+ * nothing to do gets half of what another has not begun. The loop's thread only. */
 #ifndef WORKER_PROCPOOL_H
 #define WORKER_PROCPOOL_H
 
@@ -24,12 +24,11 @@ struct procpool_config {
     int identity_fd;          /* age identities, passed to each mill; -1 = none */
 };
 
-/* One task's end. value: packed task_value, valid during the call. index: in its run. */
+/* One task's end, in any order. value: packed task_value, valid during the call. index:
+ * in its run. */
 struct procpool_events {
     void (*result)(void *arg, uint64_t run, uint32_t index, enum task_status status,
                    struct span value);
-    /* All its tasks have been reported. */
-    void (*run_end)(void *arg, uint64_t run);
     /* A run may be submitted again after EAGAIN. */
     void (*room)(void *arg);
 };

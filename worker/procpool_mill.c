@@ -37,6 +37,7 @@ static void on_done(void *arg, int events)
     if (!m->up && atomic_load(&m->proc.shm->control.ready)) {
         m->up = true;
         m->failures = 0;
+        run_share(m->pool);
     }
     run_take_results(m);
 }
@@ -217,7 +218,7 @@ void mill_on_watch(void *arg)
             millproc_kill(&m->proc);
         }
     }
-    if (pool->runs)
+    if (!TAILQ_EMPTY(&pool->runs))
         loop_timer_arm(pool->watch, WATCH_NS);
 }
 

@@ -1,4 +1,5 @@
-/* A run's way: to a mill, task by task to its end, and to another mill when one dies. */
+/* A run's way: to a mill, task by task to its end, and to another mill when one dies, or
+ * half of it when that has nothing to do. */
 #include <unistd.h>
 
 #include "base/crypto.h"
@@ -7,11 +8,15 @@
 #include "worker/ops/part.h"
 #include "worker/procpool_state.h"
 
+/* A run is with its mill for so long before half of it is taken away: what is done within
+ * that time is not worth the copies and wake-ups, some 0.1 ms. */
+#define SHARE_NS (5 * NS_PER_MS)
+
 /* ---- ends of tasks and runs ---- */
 
 void run_free(struct procpool *pool, struct run *run)
 {
-    HASH_DEL(pool->runs, run);
+    TAILQ_REMOVE(&pool->runs, run, pool_node);
     if (run->body_fd >= 0)
         close(run->body_fd);
     if (run->head->body == MILL_BODY_PART)
@@ -56,8 +61,8 @@ static bool task_end(struct procpool *pool, struct run *run, uint32_t index,
     run_leave(pool, run);
     run_free(pool, run);
     pool->ev->result(pool->arg, id, index, status, value);
-    pool->ev->run_end(pool->arg, id);
-    tell_room(pool);
+    run_place_homeless(pool);
+    run_share(pool);
     return true;
 }
 
@@ -183,6 +188,11 @@ static int spec_slot(struct mill *m, const struct pool_spec *spec)
     return (int)slot;
 }
 
+static bool is_well(const struct mill *m)
+{
+    return m->proc.pid && !m->timed_out && !m->mad;
+}
+
 static uint32_t free_place(const struct mill *m)
 {
     uint32_t used = 0, place = 0;
@@ -212,7 +222,10 @@ static bool give(struct mill *m, struct run *run)
     run->head->serial = ++m->pool->next_serial;
     run->head->place = free_place(m);
     run->head->spec_slot = (uint32_t)slot;
+    run->given_ns = loop_now_ns(m->pool->loop);
     atomic_store(&m->proc.shm->control.cancelled[run->head->place], run->cancelled);
+    atomic_store(&m->proc.shm->control.todo[run->head->place],
+                 mill_todo(0, run->head->n));
     memcpy(at, run->head, run->parts.bytes);
     ring_push(&m->proc.work);
     millproc_wake_work(&m->proc);
@@ -230,7 +243,7 @@ bool run_place(struct procpool *pool, struct run *run)
 
     for (uint32_t i = 0; i < pool->n; i++) {
         struct mill *m = &pool->mills[i];
-        if (m->proc.pid && !m->timed_out && !m->mad && m->n_runs < PROCPOOL_AHEAD &&
+        if (is_well(m) && m->n_runs < PROCPOOL_AHEAD &&
             (!best || m->n_runs < best->n_runs))
             best = m;
     }
@@ -249,4 +262,112 @@ void run_place_homeless(struct procpool *pool)
         }
     }
     tell_room(pool);
+}
+
+/* ---- sharing ---- */
+
+static uint32_t idle_mills(const struct procpool *pool)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < pool->n; i++)
+        n += is_well(&pool->mills[i]) && pool->mills[i].up && pool->mills[i].n_runs == 0;
+    return n;
+}
+
+/* The later half of what a mill has not begun of a run: how many tasks, and from where
+ * on. What the mill says of it is not believed: tasks with a result are no part of it,
+ * and one at least stays, which the mill is on or begins with. */
+static uint32_t later_half(const struct run *run, uint64_t todo, uint32_t *ret_from)
+{
+    uint32_t n = 0, from = run->head->n;
+
+    for (uint32_t i = mill_todo_first(todo); i < run->head->n; i++)
+        n += !mill_run_is_done(&run->parts, i);
+    n = (n + 1) / 2;
+    if (n >= run->left)
+        return 0;
+    for (uint32_t left = n; left > 0;)
+        left -= !mill_run_is_done(&run->parts, --from);
+    *ret_from = from;
+    return n;
+}
+
+static _Atomic uint64_t *todo_of(const struct run *run)
+{
+    return &run->mill->proc.shm->control.todo[run->head->place];
+}
+
+/* What was taken from a run's mill becomes a run of the same id. */
+static struct run *run_divide(struct run *run, uint32_t n, uint32_t from)
+{
+    struct run *half = xmalloc(sizeof(*half));
+
+    *half = *run;
+    half->mill = NULL;
+    half->left = n;
+    half->head = xmalloc(run->parts.bytes);
+    memcpy(half->head, run->head, run->parts.bytes);
+    half->parts = mill_run_parts(half->head);
+    for (uint32_t i = 0; i < run->head->n; i++)
+        (i < from ? half : run)->parts.done_bits[i / 32] |= BIT(i % 32);
+    run->left -= n;
+    return half;
+}
+
+/* False: nothing is left, or its mill takes a task at this moment. */
+static bool share(struct procpool *pool, struct run *run)
+{
+    uint64_t seen = atomic_load(todo_of(run));
+    uint32_t from, n = later_half(run, seen, &from);
+    struct run *half;
+
+    if (n == 0 || !atomic_compare_exchange_strong(todo_of(run), &seen,
+                                                  mill_todo(mill_todo_first(seen), from)))
+        return false;
+    half = run_divide(run, n, from);
+    run->given_ns = loop_now_ns(pool->loop);
+    TAILQ_INSERT_TAIL(&pool->runs, half, pool_node);
+    if (!run_place(pool, half))
+        TAILQ_INSERT_TAIL(&pool->homeless, half, run_node);
+    return true;
+}
+
+/* The run of which most can be taken. *ret_early: of another it is too early. */
+static struct run *most_to_share(struct procpool *pool, bool *ret_early)
+{
+    int64_t now = loop_now_ns(pool->loop);
+    struct run *run, *most = NULL;
+    uint32_t n_most = 0, n, from;
+
+    *ret_early = false;
+    TAILQ_FOREACH (run, &pool->runs, pool_node) {
+        if (run->left < 2 || run->cancelled || !run->mill || !is_well(run->mill))
+            continue;
+        if (now - run->given_ns < SHARE_NS) {
+            *ret_early = true;
+            continue;
+        }
+        n = later_half(run, atomic_load(todo_of(run)), &from);
+        if (n > n_most) {
+            n_most = n;
+            most = run;
+        }
+    }
+    return most;
+}
+
+void run_share(struct procpool *pool)
+{
+    uint32_t idle = TAILQ_EMPTY(&pool->homeless) ? idle_mills(pool) : 0;
+    bool again = false;
+    struct run *run;
+
+    for (; idle > 0 && (run = most_to_share(pool, &again)); idle--)
+        if (!share(pool, run)) {
+            again = true;
+            break;
+        }
+    if (idle > 0 && again && !loop_timer_armed(pool->share))
+        loop_timer_arm(pool->share, SHARE_NS);
 }

@@ -15,18 +15,21 @@ struct pool_spec {
     UT_hash_handle hh;
 };
 
-/* A run that was accepted. Its record is kept: another mill gets it when one dies. */
+/* A run that was accepted, or what one mill has of it: several with one id share its
+ * tasks, and to each those of the others are done. Its record is kept: another mill gets
+ * it when one dies. */
 struct run {
     uint64_t id, spec_id;
     uint32_t left;
     int64_t timeout_ns;
     int body_fd; /* owned; -1 = none */
     bool cancelled;
+    int64_t given_ns;           /* when its mill got it, or half of it was taken away */
     struct mill *mill;          /* NULL = in pool->homeless */
     struct mill_run_head *head; /* owned: the whole record */
     struct mill_run parts;
-    TAILQ_ENTRY(run) run_node; /* in mill->runs or pool->homeless */
-    UT_hash_handle hh;
+    TAILQ_ENTRY(run) run_node;  /* in mill->runs or pool->homeless */
+    TAILQ_ENTRY(run) pool_node; /* in pool->runs */
 };
 TAILQ_HEAD(run_list, run);
 
@@ -53,11 +56,11 @@ struct procpool {
     const struct procpool_events *ev;
     void *arg;
     struct pool_spec *specs;
-    struct run *runs;
-    struct run_list homeless;
+    struct run_list runs, homeless;
     uint32_t next_serial;
     bool room_wanted;
     struct loop_timer *watch; /* armed while there are runs */
+    struct loop_timer *share; /* armed while a mill has nothing to do, others too much */
     uint64_t oom_kills;       /* of the whole host, when it was looked at last */
     int64_t oom_ns;           /* when one more was seen; 0 = never */
     uint32_t n;
@@ -79,6 +82,8 @@ void run_take_results(struct mill *m);
 /* Gives a run to the running mill with the least to do; false: none has room for it. */
 bool run_place(struct procpool *pool, struct run *run);
 void run_place_homeless(struct procpool *pool);
+/* Gives mills without work half of what another has not begun, unless it is too early. */
+void run_share(struct procpool *pool);
 
 /* procpool_mill.c */
 int mill_init(struct procpool *pool, struct mill *m, struct err *err);

@@ -167,12 +167,8 @@ static void told_room(struct procpool *p)
 
 static void run_end(struct sim_mill *m, struct run *r)
 {
-    struct procpool *p = m->pool;
-    uint64_t id = r->id;
-
     run_free(m, r);
-    p->ev->run_end(p->arg, id);
-    told_room(p);
+    told_room(m->pool);
 }
 
 /* The tasks it has not done end as cancelled. */

@@ -1,4 +1,5 @@
-/* The pool with the real mills: whose fault it is when one of them ends. */
+/* The pool with the real mills: whose fault it is when one of them ends, and who gets
+ * what of a run. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,7 +16,10 @@
 #include "worker/ops/hash.h"
 #include "worker/procpool.h"
 
-static char dir[64], large[80], *program;
+enum { TASKS_MAX = 1000 };
+
+/* Nobody gets to the end of the large ones; a small one takes some 0.1 ms. */
+static char dir[64], large[3][80], small[80], *program;
 static struct loop *loop;
 static struct procpool *pool;
 
@@ -27,8 +31,8 @@ uint64_t oom_kills(void)
 }
 
 struct seen {
-    unsigned results, ends;
-    uint32_t indexes; /* bits */
+    unsigned results, ok, lost;
+    bool index[TASKS_MAX]; /* which results there are */
     enum task_status status;
     uint8_t digests[4][32]; /* by index: SHA-256 of each */
     char why[128];
@@ -41,8 +45,8 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
     struct task_value v;
 
     (void)arg, (void)run;
-    assert_false(seen.indexes & BIT(index));
-    seen.indexes |= BIT(index);
+    assert_false(seen.index[index]);
+    seen.index[index] = true;
     assert_int_equal(value_unpack(value, &v, NULL), 0);
     snprintf(seen.why, sizeof(seen.why), "%.*s", (int)v.error.len,
              v.error.len ? (const char *)v.error.data : "");
@@ -50,12 +54,8 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
         memcpy(seen.digests[index], v.digests[0].bytes.data, 32);
     seen.status = status;
     seen.results++;
-}
-
-static void on_run_end(void *arg, uint64_t run)
-{
-    (void)arg, (void)run;
-    seen.ends++;
+    seen.ok += status == TASK_OK;
+    seen.lost += status == TASK_LOST;
 }
 
 static void on_room(void *arg)
@@ -63,7 +63,7 @@ static void on_room(void *arg)
     (void)arg;
 }
 
-static const struct procpool_events events = { on_result, on_run_end, on_room };
+static const struct procpool_events events = { on_result, on_room };
 
 /* ---- mills ---- */
 
@@ -85,8 +85,8 @@ static bool has_open(pid_t pid, const char *path)
     return found;
 }
 
-/* The mill that has the large file open; 0 = none. */
-static pid_t mill_at_work(void)
+/* The mill that has a file open, any mill for no file; 0 = none. */
+static pid_t mill_at(const char *path)
 {
     AUTO_FREE char *name = xasprintf("/proc/self/task/%d/children", (int)getpid());
     FILE *f = fopen(name, "r");
@@ -95,43 +95,71 @@ static pid_t mill_at_work(void)
 
     assert_non_null(f);
     while (!found && fscanf(f, "%d", &pid) == 1)
-        if (has_open(pid, large))
+        if (!path || has_open(pid, path))
             found = pid;
     fclose(f);
     return found;
 }
 
-/* Starts the digest of the large file; the mill that is at it. */
-static pid_t start(uint64_t id)
+/* Submits the digest of as many files. */
+static void submit(uint64_t id, const char *(*file)(unsigned i), uint32_t n)
 {
-    struct task_input in = { .path = span_str(large) };
+    static uint32_t tasks[TASKS_MAX], lens[TASKS_MAX];
     AUTO_BUF packed = BUF_INIT;
-    uint32_t task = 0, len;
-    pid_t pid;
 
-    input_pack(&packed, &in);
-    len = (uint32_t)packed.len;
+    for (uint32_t i = 0, before = 0; i < n; i++, before = (uint32_t)packed.len) {
+        struct task_input in = { .path = span_str(file(i)) };
+        input_pack(&packed, &in);
+        lens[i] = (uint32_t)packed.len - before;
+        tasks[i] = i;
+    }
     struct procpool_run run = { .id = id,
                                 .spec_id = 1,
-                                .n = 1,
-                                .tasks = &task,
-                                .lens = &len,
+                                .n = n,
+                                .tasks = tasks,
+                                .lens = lens,
                                 .inputs = buf_span(&packed),
                                 .body_fd = -1 };
     seen = (struct seen){ 0 };
     assert_int_equal(procpool_submit(pool, &run), 0);
-    while (!(pid = mill_at_work())) {
-        assert_int_equal(seen.results, 0);
+}
+
+static const char *nth_large(unsigned i)
+{
+    return large[i];
+}
+static const char *a_small(unsigned i)
+{
+    (void)i;
+    return small;
+}
+
+static pid_t wait_mill_at(const char *path)
+{
+    pid_t pid;
+
+    while (!(pid = mill_at(path)))
         loop_once(loop, false);
-    }
     return pid;
+}
+
+/* Starts the digest of a large file; the mill that is at it. */
+static pid_t start(uint64_t id)
+{
+    submit(id, nth_large, 1);
+    return wait_mill_at(large[0]);
+}
+
+static void wait_results(unsigned n)
+{
+    while (seen.results < n)
+        loop_once(loop, true);
+    assert_int_equal(seen.results, n);
 }
 
 static void wait_result(void)
 {
-    while (!seen.results)
-        loop_once(loop, true);
-    assert_int_equal(seen.results, 1);
+    wait_results(1);
 }
 
 static void killed_from_outside_is_lost(void **state)
@@ -207,17 +235,13 @@ static void what_is_skipped_is_not_run(void **state)
                                 .body_fd = -1 };
     seen = (struct seen){ 0 };
     assert_int_equal(procpool_submit(pool, &run), 0);
-    while (!seen.ends)
-        loop_once(loop, true);
-    assert_int_equal(seen.results, 2);
-    assert_int_equal(seen.indexes, BIT(0) | BIT(2));
+    wait_results(2);
+    assert_true(seen.index[0] && seen.index[2]);
     assert_int_equal(seen.status, TASK_OK);
     run.skip = NULL; /* nothing of it is left behind */
     seen = (struct seen){ 0 };
     assert_int_equal(procpool_submit(pool, &run), 0);
-    while (!seen.ends)
-        loop_once(loop, true);
-    assert_int_equal(seen.results, 4);
+    wait_results(4);
 }
 
 static void assert_digest(const uint8_t got[32], struct span bytes)
@@ -259,33 +283,90 @@ static void bodies_of_a_run(void **state)
                                 .body_fd = -1 };
     seen = (struct seen){ 0 };
     assert_int_equal(procpool_submit(pool, &run), 0);
-    while (!seen.ends)
-        loop_once(loop, true);
-    assert_int_equal(seen.indexes, BIT(0) | BIT(2) | BIT(3));
+    wait_results(3);
+    assert_false(seen.index[1]);
     assert_int_equal(seen.status, TASK_OK);
     for (size_t i = 0; i < 4; i++)
         if (!skip[i])
             assert_digest(seen.digests[i], bodies[i]);
 }
 
-static int set_up(void **state)
+/* Three tasks in one run, which one mill gets, and of which none ends: the other gets one
+ * or two of them, and when it is killed on the first, another is given the second. */
+static void a_mill_without_work_gets_half_of_anothers(void **state)
+{
+    pid_t first, other;
+    unsigned at = 1;
+
+    (void)state;
+    submit(7, nth_large, 3);
+    first = wait_mill_at(large[0]);
+    while (!(other = mill_at(large[at]))) {
+        loop_once(loop, false);
+        at = 3 - at;
+    }
+    assert_int_not_equal(first, other);
+    kill(other, SIGKILL);
+    wait_result();
+    assert_true(seen.index[at]);
+    assert_int_equal(seen.status, TASK_LOST);
+    assert_int_not_equal(wait_mill_at(large[3 - at]), first);
+    assert_int_equal(mill_at(large[0]), first);
+    /* That it is with two mills makes no difference to who ends it. */
+    procpool_cancel(pool, 7);
+    wait_results(3);
+    assert_int_equal(seen.status, TASK_CANCELLED);
+    assert_int_equal(procpool_busy(pool), 0);
+}
+
+/* What a killed mill has not begun, its own or another's, is the others' again. */
+static void each_task_has_one_result_whoever_is_killed(void **state)
+{
+    unsigned killed = 0;
+
+    (void)state;
+    submit(8, a_small, TASKS_MAX);
+    while (seen.results < TASKS_MAX) {
+        loop_once(loop, true);
+        if (seen.results < 200 * (killed + 1) || killed == 4)
+            continue;
+        kill(mill_at(NULL), SIGKILL);
+        killed++;
+    }
+    assert_int_equal(seen.ok + seen.lost, TASKS_MAX);
+    assert_in_range(seen.lost, 0, killed);
+    assert_int_equal(procpool_busy(pool), 0);
+    submit(8, a_small, TASKS_MAX);
+    wait_results(TASKS_MAX);
+    assert_int_equal(seen.ok, TASKS_MAX);
+}
+
+static void make_sparse(char *path, size_t size, const char *name, off_t bytes)
+{
+    int fd;
+
+    snprintf(path, size, "%s/%s", dir, name);
+    fd = open(path, O_WRONLY | O_CREAT, 0600);
+    assert_int_equal(ftruncate(fd, bytes), 0);
+    close(fd);
+}
+
+static int set_up_mills(uint32_t procs)
 {
     struct job_spec spec = { .algos = BIT(ALGO_SHA256) };
     AUTO_BUF packed = BUF_INIT;
     const char *bin = getenv("TM_BIN");
     const char *const roots[] = { dir, NULL };
-    int fd;
 
-    (void)state;
     snprintf(dir, sizeof(dir), "/tmp/tm-procpool.XXXXXX");
     assert_non_null(mkdtemp(dir));
-    snprintf(large, sizeof(large), "%s/large", dir);
-    fd = open(large, O_WRONLY | O_CREAT, 0600);
-    assert_int_equal(ftruncate(fd, 64ll << 30), 0); /* sparse: nobody gets to its end */
-    close(fd);
+    make_sparse(large[0], sizeof(large[0]), "large0", 64ll << 30);
+    make_sparse(large[1], sizeof(large[1]), "large1", 64ll << 30);
+    make_sparse(large[2], sizeof(large[2]), "large2", 64ll << 30);
+    make_sparse(small, sizeof(small), "small", 128ll << 10);
     program = xasprintf("%s/tidemill-worker", bin ? bin : "build/asan/bin");
     struct procpool_config config = {
-        .procs = 1, .program = program, .roots = roots, .identity_fd = -1
+        .procs = procs, .program = program, .roots = roots, .identity_fd = -1
     };
     assert_int_equal(loop_new(LOOP_AUTO, &loop, NULL), 0);
     assert_int_equal(procpool_new(loop, &config, &events, NULL, &pool, NULL), 0);
@@ -294,13 +375,33 @@ static int set_up(void **state)
     return 0;
 }
 
+static int set_up(void **state)
+{
+    (void)state;
+    return set_up_mills(1);
+}
+
+static int set_up_two(void **state)
+{
+    (void)state;
+    return set_up_mills(2);
+}
+
+static int set_up_three(void **state)
+{
+    (void)state;
+    return set_up_mills(3);
+}
+
 static int tear_down(void **state)
 {
     (void)state;
     procpool_free(pool);
     loop_free(loop);
     free(program);
-    unlink(large);
+    for (size_t i = 0; i < ARRAY_LEN(large); i++)
+        unlink(large[i]);
+    unlink(small);
     return rmdir(dir);
 }
 
@@ -317,6 +418,10 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_skipped_is_not_run, set_up, tear_down),
         cmocka_unit_test_setup_teardown(bodies_of_a_run, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_mill_without_work_gets_half_of_anothers,
+                                        set_up_two, tear_down),
+        cmocka_unit_test_setup_teardown(each_task_has_one_result_whoever_is_killed,
+                                        set_up_three, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

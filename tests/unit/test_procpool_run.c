@@ -1,6 +1,7 @@
-/* The pool with mills gone mad: what they say of parts is not believed, and no part that
- * one of them may have begun is run again (R19). And with one that is not: where keys
- * were, there are none. */
+/* The pool with mills gone mad: what they say of parts is not believed, nor of tasks that
+ * were taken from them, and no part that one of them may have begun is run again (R19).
+ * And with some that are not: where keys were, there are none, and whoever is given tasks
+ * of another does them. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -38,15 +39,20 @@ enum answer {
 
 static struct ring work, done;
 
-static void say(uint32_t serial, struct span value)
+static void say_of(uint32_t serial, uint32_t index, struct span value)
 {
-    struct mill_done_head head = { .serial = serial, .status = TASK_OK };
+    struct mill_done_head head = { serial, index, TASK_OK, 0 };
     uint8_t *at = ring_reserve(&done, sizeof(head) + value.len);
 
     memcpy(at, &head, sizeof(head));
     if (value.len)
         memcpy(at + sizeof(head), value.data, value.len);
     ring_push(&done);
+}
+
+static void say(uint32_t serial, struct span value)
+{
+    say_of(serial, 0, value);
 }
 
 static void say_part(uint32_t serial, enum answer answer)
@@ -94,6 +100,25 @@ static void answer_strangely(const uint32_t *serials, uint32_t n)
     eventfd_write(MILL_FD_DONE, 1);
 }
 
+/* Whoever has it first takes no task, so that others are given it, and says that it has
+ * done them all. */
+static void serve_run(struct mill_control *control, const struct mill_run_head *head)
+{
+    struct mill_run run = mill_run_parts((struct mill_run_head *)head);
+    struct task_value v = { 0 };
+    AUTO_BUF packed = BUF_INIT;
+
+    if (!mill_run_is_done(&run, 0) &&
+        open(getenv(MARK), O_CREAT | O_EXCL | O_WRONLY, 0600) >= 0)
+        while (atomic_load(&control->todo[head->place]) == mill_todo(0, head->n))
+            usleep(100);
+    value_pack(&packed, &v);
+    for (uint32_t i = 0; i < head->n; i++)
+        if (!mill_run_is_done(&run, i))
+            say_of(head->serial, i, buf_span(&packed));
+    eventfd_write(MILL_FD_DONE, 1);
+}
+
 static void serve(const struct mill_run_head *head)
 {
     static uint32_t strange[PROCPOOL_AHEAD], n_strange;
@@ -122,6 +147,7 @@ static _Noreturn void mill(void)
     ring_init(&work, &shm->work, shm->work_bytes, PROCPOOL_RING_BYTES);
     ring_init(&done, &shm->done, shm->done_bytes, PROCPOOL_RING_BYTES);
     atomic_store(&shm->control.ready, 1);
+    eventfd_write(MILL_FD_DONE, 1);
     for (;;) {
         struct span record;
         if (ring_next(&work, &record) != 1) {
@@ -129,8 +155,10 @@ static _Noreturn void mill(void)
             continue;
         }
         const struct mill_run_head *head = (const void *)record.data;
-        if (head->kind == MILL_RUN)
+        if (head->kind == MILL_RUN && head->body == MILL_BODY_PART)
             serve(head);
+        else if (head->kind == MILL_RUN)
+            serve_run(&shm->control, head);
         ring_release(&work);
     }
 }
@@ -145,12 +173,22 @@ static bool has_secret(const void *at, size_t len)
     return len && memmem(at, len, secret, sizeof(secret));
 }
 
+/* The task /gate ends when the file is there. */
+static enum task_status fn_whole(const struct task_work *w)
+{
+    while (span_eq(w->in->path, SPAN_LIT("/gate")) && access(getenv(MARK), F_OK) < 0)
+        usleep(100);
+    return TASK_OK;
+}
+
 static enum task_status fn(const struct task_env *env, const struct task_work *w,
                            struct buf *mem, struct task_value *ret)
 {
     struct part p = { .kind = PART_RANGE, .source.size = PART_FILE_MIN };
 
     (void)env;
+    if (!w->part)
+        return fn_whole(w);
     if (has_secret(mem->data, mem->cap))
         return TASK_FAILED;
     if (w->part->kind == PART_RANGE)
@@ -166,10 +204,13 @@ static enum task_status fn(const struct task_env *env, const struct task_work *w
 
 /* ---- the pool ---- */
 
+enum { WHOLE = 1000 }; /* a run of whole tasks */
+
 static char mark[64];
 static struct loop *loop;
 static struct procpool *pool;
 static unsigned ends, ok, lost;
+static uint32_t indexes; /* bits */
 static bool told_secret;
 
 static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status status,
@@ -178,17 +219,13 @@ static void on_result(void *arg, uint64_t run, uint32_t index, enum task_status 
     struct task_value v;
 
     (void)arg, (void)run;
-    assert_int_equal(index, 0);
+    assert_false(run == WHOLE && (indexes & BIT(index)));
+    indexes |= BIT(index);
+    ends++;
     assert_int_equal(value_unpack(value, &v, NULL), 0);
     ok += status == TASK_OK;
     told_secret |= v.has_body && has_secret(v.body.data, v.body.len);
     lost += status == TASK_LOST;
-}
-
-static void on_run_end(void *arg, uint64_t run)
-{
-    (void)arg, (void)run;
-    ends++;
 }
 
 static void on_room(void *arg)
@@ -196,7 +233,7 @@ static void on_room(void *arg)
     (void)arg;
 }
 
-static const struct procpool_events events = { on_result, on_run_end, on_room };
+static const struct procpool_events events = { on_result, on_room };
 
 static void submit(uint64_t id, enum part_kind kind, enum answer answer)
 {
@@ -217,6 +254,27 @@ static void submit(uint64_t id, enum part_kind kind, enum answer answer)
                                 .inputs = buf_span(&packed),
                                 .body_fd = -1,
                                 .part = &part };
+    assert_int_equal(procpool_submit(pool, &run), 0);
+}
+
+static void submit_whole(uint32_t n)
+{
+    uint32_t tasks[8] = { 0 }, lens[8];
+    AUTO_BUF packed = BUF_INIT;
+
+    for (uint32_t i = 0, before = 0; i < n; i++, before = (uint32_t)packed.len) {
+        struct task_input in = { .path = i == 0 ? SPAN_LIT("/gate") : SPAN_LIT("/f") };
+        input_pack(&packed, &in);
+        lens[i] = (uint32_t)packed.len - before;
+    }
+    struct procpool_run run = { .id = WHOLE,
+                                .spec_id = 1,
+                                .n = n,
+                                .tasks = tasks,
+                                .lens = lens,
+                                .inputs = buf_span(&packed),
+                                .body_fd = -1 };
+    ends = indexes = 0;
     assert_int_equal(procpool_submit(pool, &run), 0);
 }
 
@@ -269,13 +327,44 @@ static void no_key_stays_where_it_was(void **state)
     assert_false(has_secret(pool->mills[0].proc.shm, sizeof(struct mill_shm)));
 }
 
-static int set_up(void **state)
+/* All but the one that a mill is on are taken from it: it finds that this was its last,
+ * and all of its places are free again. */
+static void what_is_taken_from_a_mill_is_done_by_another(void **state)
 {
-    struct procpool_config config = { .procs = 1, .identity_fd = -1 };
+    (void)state;
+    submit_whole(8);
+    wait_ends(7);
+    assert_false(indexes & BIT(0));
+    close(open(mark, O_CREAT | O_WRONLY, 0600));
+    wait_ends(8);
+    assert_int_equal(procpool_busy(pool), 0);
+    for (unsigned i = 0; i < 2 * PROCPOOL_AHEAD; i++)
+        submit(i, PART_HEAD, HONEST);
+    wait_ends(8 + 2 * PROCPOOL_AHEAD);
+}
+
+static void what_is_taken_from_a_mill_has_no_second_result(void **state)
+{
+    pid_t pids[2] = { pool->mills[0].proc.pid, pool->mills[1].proc.pid };
+
+    (void)state;
+    while (!pool->mills[0].up || !pool->mills[1].up)
+        loop_once(loop, true);
+    submit_whole(2);
+    wait_ends(2);
+    while (pids[0] == pool->mills[0].proc.pid && pids[1] == pool->mills[1].proc.pid)
+        loop_once(loop, true); /* who said that it had done both is killed */
+    submit_whole(2);
+    wait_ends(2);
+    assert_int_equal(ok, 4);
+}
+
+static int set_up_mills(uint32_t procs)
+{
+    struct procpool_config config = { .procs = procs, .identity_fd = -1 };
     struct job_spec spec = { .algos = BIT(ALGO_SHA256) };
     AUTO_BUF packed = BUF_INIT;
 
-    (void)state;
     ends = ok = lost = 0;
     told_secret = false;
     snprintf(mark, sizeof(mark), "/tmp/tm-procpool-run.%d", (int)getpid());
@@ -287,10 +376,28 @@ static int set_up(void **state)
     return 0;
 }
 
+static int set_up(void **state)
+{
+    (void)state;
+    return set_up_mills(1);
+}
+
+static int set_up_two(void **state)
+{
+    (void)state;
+    return set_up_mills(2);
+}
+
 static int set_up_sane(void **state)
 {
     setenv(SANE, "1", 1);
     return set_up(state);
+}
+
+static int set_up_two_sane(void **state)
+{
+    setenv(SANE, "1", 1);
+    return set_up_two(state);
 }
 
 static int tear_down(void **state)
@@ -313,6 +420,10 @@ int main(int argc, char **argv)
                                         tear_down),
         cmocka_unit_test_setup_teardown(no_key_stays_where_it_was, set_up_sane,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(what_is_taken_from_a_mill_is_done_by_another,
+                                        set_up_two_sane, tear_down),
+        cmocka_unit_test_setup_teardown(what_is_taken_from_a_mill_has_no_second_result,
+                                        set_up_two, tear_down),
     };
     static const struct task_env env;
 
