@@ -61,7 +61,7 @@ int stream_encrypt(const struct span *recipients, size_t n, bool armor, struct e
     while (write_out(&out, err) == 0 && (got = read_in(in, err)) > 0)
         age_enc_update(e, span_of(in, (size_t)got), &out);
     if (got == 0 && out.len == 0) {
-        age_enc_end(e, &out);
+        age_enc_end(e, SPAN_NONE, &out);
         got = write_out(&out, err);
     }
     age_enc_free(e);

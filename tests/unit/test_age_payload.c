@@ -11,7 +11,12 @@ static void what_age_wrote_is_opened(void **state)
  * the stanza's body gives the file key, the MAC is over the header, the chunks open. */
 static void what_is_written_is_as_specified(void **state)
 {
-    static const size_t sizes[] = { 0, 1, AGE_CHUNK, AGE_CHUNK + 1, 2 * AGE_CHUNK };
+    enum { C = AGE_CHUNK };
+    static const struct {
+        size_t size, before; /* before: given while it is not known whether more comes */
+    } t[] = { { 0, 0 },         { 1, 0 },     { 1, 1 },         { C, 0 },
+              { C, 1 },         { C, C },     { C + 1, 0 },     { C + 1, C },
+              { C + 1, C + 1 }, { 2 * C, 0 }, { 2 * C, C - 1 }, { 2 * C, 2 * C } };
     static const char to[] =
         "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj";
     static const uint8_t zero[12];
@@ -20,14 +25,14 @@ static void what_is_written_is_as_specified(void **state)
     (void)state;
     memset(ours, 0x42, sizeof(ours));
     crypto_x25519_base(recipient, ours);
-    for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
         AUTO_BUF file = BUF_INIT, share = BUF_INIT, body = BUF_INIT, mac = BUF_INIT;
         struct span r = span_str(to);
         struct age_enc *e;
         uint8_t secret[32], salt[64], key[32], file_key[AGE_FILE_KEY], want[32];
         assert_int_equal(age_enc_new(&r, 1, false, &file, &e, NULL), 0);
-        age_enc_update(e, span_of(noise, sizes[i]), &file);
-        age_enc_end(e, &file);
+        age_enc_update(e, span_of(noise, t[i].before), &file);
+        age_enc_end(e, span_of(noise + t[i].before, t[i].size - t[i].before), &file);
         age_enc_free(e);
         const uint8_t *at = file.data + strlen(MADE_INTRO);
         assert_memory_equal(file.data, MADE_INTRO "-> X25519 ", 32);
@@ -53,11 +58,11 @@ static void what_is_written_is_as_specified(void **state)
             uint8_t nonce[12] = { [10] = chunk, [11] = pos + n == file.len };
             assert_int_equal(crypto_aead_open(plain, file.data + pos, n, nonce, key), 0);
             assert_memory_equal(plain, noise + done, n - 16);
-            assert_true(n > 16 || sizes[i] == 0);
+            assert_true(n > 16 || t[i].size == 0);
             done += n - 16;
             pos += n;
         }
-        assert_int_equal(done, sizes[i]);
+        assert_int_equal(done, t[i].size);
     }
 }
 

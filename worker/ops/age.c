@@ -71,27 +71,41 @@ int age_enc_new(const struct span *recipients, size_t n, bool armor, struct buf 
     return rc;
 }
 
-void age_enc_update(struct age_enc *e, struct span plain, struct buf *out)
+/* Takes n bytes off the front. */
+static struct span take(struct span *from, size_t n)
 {
-    while (plain.len) {
-        if (e->hold.len == AGE_CHUNK) {
-            seal(e, buf_span(&e->hold), false, out);
-            buf_clear(&e->hold);
-        }
-        if (e->hold.len == 0 && plain.len > AGE_CHUNK) { /* straight from the input */
-            seal(e, span_of(plain.data, AGE_CHUNK), false, out);
-            plain = span_of(plain.data + AGE_CHUNK, plain.len - AGE_CHUNK);
-            continue;
-        }
-        size_t n = MIN(plain.len, AGE_CHUNK - e->hold.len);
-        buf_add(&e->hold, plain.data, n);
-        plain = span_of(plain.data + n, plain.len - n);
-    }
+    struct span taken = span_of(from->data, n);
+
+    *from = span_of(from->data + n, from->len - n);
+    return taken;
 }
 
-void age_enc_end(struct age_enc *e, struct buf *out)
+/* Seals all chunks behind which more bytes are known, straight from the input but for one
+ * that began before it. Returns what is left of the input: a chunk at most. */
+static struct span seal_full(struct age_enc *e, struct span plain, struct buf *out)
 {
-    seal(e, buf_span(&e->hold), true, out);
+    if (e->hold.len && plain.len) {
+        buf_add_span(&e->hold, take(&plain, MIN(plain.len, AGE_CHUNK - e->hold.len)));
+        if (!plain.len)
+            return SPAN_NONE;
+        seal(e, buf_span(&e->hold), false, out);
+        buf_clear(&e->hold);
+    }
+    while (plain.len > AGE_CHUNK)
+        seal(e, take(&plain, AGE_CHUNK), false, out);
+    return plain;
+}
+
+void age_enc_update(struct age_enc *e, struct span plain, struct buf *out)
+{
+    buf_add_span(&e->hold, seal_full(e, plain, out));
+}
+
+void age_enc_end(struct age_enc *e, struct span plain, struct buf *out)
+{
+    struct span rest = seal_full(e, plain, out);
+
+    seal(e, e->hold.len ? buf_span(&e->hold) : rest, true, out);
     if (e->armor)
         buf_printf(out, "%s\n", armor_end);
 }

@@ -12,7 +12,8 @@ struct age_enc;
 int age_enc_new(const struct span *recipients, size_t n, bool armor, struct buf *out,
                 struct age_enc **ret, struct err *err);
 void age_enc_update(struct age_enc *e, struct span plain, struct buf *out);
-void age_enc_end(struct age_enc *e, struct buf *out);
+/* plain: the last bytes, sealed where they lie, if who calls knows that they are. */
+void age_enc_end(struct age_enc *e, struct span plain, struct buf *out);
 void age_enc_free(struct age_enc *e); /* takes NULL */
 
 struct age_dec;

@@ -33,6 +33,7 @@ struct run {
     struct buf *mem;
     enum task_status status; /* of a failure */
     struct age_enc *enc;
+    bool sealed; /* enc has had its end */
     struct age_dec *dec;
     int out_fd;
     mode_t mode;    /* of the output, once it is written */
@@ -143,13 +144,18 @@ static int stages_begin(struct run *r)
     return 0;
 }
 
-static int stages_pass(struct run *r, struct span bytes)
+/* last: nothing follows for certain, so what is written of it goes in one piece. */
+static int stages_pass(struct run *r, struct span bytes, bool last)
 {
     r->ret->bytes += bytes.len;
     if (r->work->spec->algos)
         hash_update(tools.in, bytes);
     if (r->enc) {
-        age_enc_update(r->enc, bytes, &tools.stage);
+        r->sealed = last;
+        if (last)
+            age_enc_end(r->enc, bytes, &tools.stage);
+        else
+            age_enc_update(r->enc, bytes, &tools.stage);
         return put_stage(r);
     }
     if (r->dec) {
@@ -164,8 +170,8 @@ static int stages_end(struct run *r)
 {
     const struct job_spec *s = r->work->spec;
 
-    if (r->enc) {
-        age_enc_end(r->enc, &tools.stage);
+    if (r->enc && !r->sealed) {
+        age_enc_end(r->enc, SPAN_NONE, &tools.stage);
         if (put_stage(r) < 0)
             return -1;
     }
@@ -225,11 +231,12 @@ static int pass_fd(struct run *r, int fd, const struct stat *before)
             err_set(&r->err, 1, "cancelled");
             return fail(r, TASK_CANCELLED);
         }
-        if (stages_pass(r, span_of(tools.read, (size_t)n)) < 0)
-            return -1;
         at += n;
         /* Files that say their size are read once less. /proc says 0. */
-        if (size && at >= size)
+        bool last = size && at >= size;
+        if (stages_pass(r, span_of(tools.read, (size_t)n), last) < 0)
+            return -1;
+        if (last)
             break;
     }
     if (!before)
@@ -318,7 +325,7 @@ static int run_stages(struct run *r, int source, const struct stat *before)
     if (rc == 0 && source >= 0)
         rc = pass_fd(r, source, before);
     else if (rc == 0)
-        rc = stages_pass(r, w->has_body ? w->body : w->in->data);
+        rc = stages_pass(r, w->has_body ? w->body : w->in->data, true);
     return rc == 0 ? stages_end(r) : rc;
 }
 
