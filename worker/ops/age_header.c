@@ -1,6 +1,7 @@
 #include "worker/ops/age_header.h"
 
 #include "base/crypto.h"
+#include "worker/ops/evp.h"
 
 enum { COLUMNS = 64, WRAPPED = AGE_FILE_KEY + 16, SHARE_TEXT = 43, MAC_TEXT = 43 };
 
@@ -123,8 +124,8 @@ static void wrap_key(uint8_t out[32], const uint8_t secret[32], const uint8_t sh
 
     memcpy(salt, share, 32);
     memcpy(salt + 32, recipient, 32);
-    crypto_hkdf_sha256(out, 32, span_of(secret, 32), span_of(salt, sizeof(salt)),
-                       span_str(x25519_label));
+    evp_hkdf_sha256(out, span_of(secret, 32), span_of(salt, sizeof(salt)),
+                    span_str(x25519_label));
 }
 
 static int stanza_write(struct buf *out, struct span recipient,
@@ -143,7 +144,7 @@ static int stanza_write(struct buf *out, struct span recipient,
     } else {
         wrap_key(key, secret, share, to);
         crypto_aead_seal(body, file_key, AGE_FILE_KEY, nonce, key);
-        buf_printf(out, "-> X25519 ");
+        buf_add_span(out, SPAN_LIT("-> X25519 "));
         base64_write(out, span_of(share, 32), false);
         buf_add_u8(out, '\n');
         base64_write(out, span_of(body, sizeof(body)), false);
@@ -161,9 +162,8 @@ static void header_mac(uint8_t out[32], const uint8_t file_key[AGE_FILE_KEY],
 {
     uint8_t key[32];
 
-    crypto_hkdf_sha256(key, sizeof(key), span_of(file_key, AGE_FILE_KEY), SPAN_NONE,
-                       SPAN_LIT("header"));
-    crypto_hmac_sha256(out, span_of(key, sizeof(key)), header);
+    evp_hkdf_sha256(key, span_of(file_key, AGE_FILE_KEY), SPAN_NONE, SPAN_LIT("header"));
+    evp_hmac_sha256(out, span_of(key, sizeof(key)), header);
     crypto_zero(key, sizeof(key));
 }
 
@@ -175,11 +175,11 @@ int age_header_write(struct buf *out, const struct span *recipients, size_t n,
 
     if (n == 0)
         return err_set(err, 2, "no recipient");
-    buf_printf(out, "%s", intro);
+    buf_add_span(out, span_str(intro));
     for (size_t i = 0; i < n; i++)
         if (stanza_write(out, recipients[i], file_key, err) < 0)
             return -1;
-    buf_printf(out, "---");
+    buf_add_span(out, SPAN_LIT("---"));
     header_mac(mac, file_key, span_of(out->data + start, out->len - start));
     buf_add_u8(out, ' ');
     base64_write(out, span_of(mac, sizeof(mac)), false);

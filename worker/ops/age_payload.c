@@ -9,24 +9,24 @@ struct age_payload {
 void age_payload_key(const uint8_t file_key[AGE_FILE_KEY], const uint8_t *nonce,
                      uint8_t ret_key[AGE_PAYLOAD_KEY])
 {
-    crypto_hkdf_sha256(ret_key, AGE_PAYLOAD_KEY, span_of(file_key, AGE_FILE_KEY),
-                       span_of(nonce, AGE_NONCE), SPAN_LIT("payload"));
+    evp_hkdf_sha256(ret_key, span_of(file_key, AGE_FILE_KEY), span_of(nonce, AGE_NONCE),
+                    SPAN_LIT("payload"));
 }
 
 int age_payload_begin(const struct span *recipients, size_t n, struct buf *out,
                       uint8_t ret_key[AGE_PAYLOAD_KEY], struct err *err)
 {
-    uint8_t file_key[AGE_FILE_KEY], nonce[AGE_NONCE];
+    uint8_t fresh[AGE_FILE_KEY + AGE_NONCE]; /* one system call for both */
+    uint8_t *file_key = fresh, *nonce = fresh + AGE_FILE_KEY;
     int rc;
 
-    crypto_random(file_key, sizeof(file_key));
-    crypto_random(nonce, sizeof(nonce));
+    crypto_random(fresh, sizeof(fresh));
     rc = age_header_write(out, recipients, n, file_key, err);
     if (rc == 0) {
-        buf_add(out, nonce, sizeof(nonce));
+        buf_add(out, nonce, AGE_NONCE);
         age_payload_key(file_key, nonce, ret_key);
     }
-    crypto_zero(file_key, sizeof(file_key));
+    crypto_zero(fresh, sizeof(fresh));
     return rc;
 }
 
