@@ -24,13 +24,12 @@ disk_nosync() { fresh "$DISK/out"; seconds small.nosync tidemill encrypt --sync 
 bare() { fresh "$DISK/out"; seconds small.bare bench-bare write "$N" "$size" "$DISK/out"; }
 relaxed=
 tidemill help encrypt | grep -q -- --sync && relaxed=disk_nosync
-turns ours age_xargs disk bare
-[ -z "$relaxed" ] || $relaxed
+turns ours age_xargs disk $relaxed bare
 
 speed small.tmpfs "$N" files/s "tidemill encrypt --recursive to a tmpfs, start included"
 speed small.age $((N / 5)) files/s "one age for each file, xargs -P2"
 speed small.disk "$N" files/s "to the disk, every file durable"
-[ -z "$relaxed" ] || speed small.nosync "$N" files/s "to the disk with --sync none, once"
+[ -z "$relaxed" ] || speed small.nosync "$N" files/s "to the disk with --sync none"
 speed small.bare "$N" files/s "the same sizes written by two threads, one syncfs"
 awk '{ print $1 * 5 }' "$DISK/samples/small.age" >"$DISK/samples/small.age_all"
 ratio small.vs_age small.age_all small.tmpfs '>=' 20 ""
