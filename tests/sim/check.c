@@ -35,7 +35,7 @@ uint64_t hash_of(struct span s)
     return h;
 }
 
-static struct plan *plan_of(struct world *w, const struct stored_job *j)
+struct plan *plan_of(struct world *w, const struct stored_job *j)
 {
     return j ? plan_by_key(w, j->row.key) : NULL;
 }
@@ -303,12 +303,13 @@ static void record(struct world *w, struct stored_job *j, const struct plan *p,
                p->index, (int)row->node.len, (const char *)row->node.data);
     if (status == TASK_OK)
         check_attempt(w, p, row, task, value);
-    *t = (struct truth){ .recorded = true,
-                         .visible = !row->pending,
-                         .status = status,
-                         .value = hash_of(value),
-                         .epoch = row->epoch,
-                         .lease = row->lease };
+    t->recorded = true;
+    t->visible = !row->pending;
+    t->status = status;
+    t->value = hash_of(value);
+    t->epoch = row->epoch;
+    t->lease = row->lease;
+    t->record++;
 }
 
 void check_batch(struct world *w, struct stored_job *j, const struct batch_row *row)

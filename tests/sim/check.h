@@ -22,6 +22,13 @@ void check_batch(struct world *w, struct stored_job *j, const struct batch_row *
 void check_show(struct world *w, struct stored_job *j, const struct fx *fx);
 void check_state(struct world *w, struct stored_job *j, enum job_state to);
 void check_removed(struct world *w, struct stored_job *j);
+/* The store loses the last chunk, or the last batch, of a job that was written behind. */
+void check_lost_chunk(struct world *w, const struct stored_job *j);
+void check_lost_batch(struct world *w, const struct stored_job *j,
+                      const struct batch_row *row);
+/* A submitter, a follower is told that what it was told of is lost. */
+void check_told_chunks(struct world *w, struct plan *p, uint64_t epoch, uint32_t chunks);
+void check_told_lost(struct world *w, struct plan *p);
 /* A node has put a file in place. */
 void check_published(struct world *w, uint32_t node, const struct entry *e);
 /* A follower was given records, and the end. */

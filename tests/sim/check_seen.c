@@ -7,6 +7,16 @@
 
 /* ---- what followers see ---- */
 
+/* What is on its way when the coordinator dies still comes: 0 = none of the task's. */
+static uint32_t which_record(const struct truth *t, uint8_t status, uint64_t value)
+{
+    if (t->visible && t->status == status && t->value == value)
+        return t->record;
+    if (t->lost.status == status && t->lost.value == value)
+        return t->lost.record;
+    return 0;
+}
+
 static void seen_one(struct world *w, struct plan *p, const struct msg *m, uint32_t i,
                      struct span value)
 {
@@ -19,7 +29,8 @@ static void seen_one(struct world *w, struct plan *p, const struct msg *m, uint3
         return;
     if (t->seen[p->reading])
         broken(w, "P2: a follower sees task %u of job %u twice", task, p->index);
-    if (!t->visible || t->status != r->batch.statuses[i] || t->value != hash_of(value))
+    t->seen[p->reading] = which_record(t, r->batch.statuses[i], hash_of(value));
+    if (!t->seen[p->reading])
         broken(w, "P2: a follower sees another record of task %u of job %u", task,
                p->index);
     if (p->failed_only && t->status == TASK_OK)
@@ -27,7 +38,6 @@ static void seen_one(struct world *w, struct plan *p, const struct msg *m, uint3
     if (p->task_order && task < *last)
         broken(w, "R14: task %u of job %u comes out of order", task, p->index);
     *last = task + 1;
-    t->seen[p->reading] = true;
 }
 
 void check_seen(struct world *w, struct plan *p, const struct msg *m)
@@ -67,11 +77,75 @@ void check_seen_end(struct world *w, struct plan *p)
         if (!t->seen[p->reading] && !(p->failed_only && t->status == TASK_OK))
             broken(w, "P2: the results of job %u end and task %u was not among them",
                    p->index, i);
+        if (t->seen[p->reading] && t->seen[p->reading] != t->record)
+            broken(w,
+                   "P2: what a follower saw of task %u of job %u is lost, and it was "
+                   "not told",
+                   i, p->index);
     }
     w->check->last_task[p->index] = 0;
     if (!j || !j->row.ended_wall_ns)
         broken(w, "P2: a follower is told the end of job %u, which has not ended",
                p->index);
+}
+
+/* ---- what a kill takes of what was written behind ---- */
+
+void check_lost_chunk(struct world *w, const struct stored_job *j)
+{
+    struct plan *p = plan_of(w, j);
+
+    if (j->row.state != JOB_OPEN || p->seal_acked)
+        broken(w, "P1: inputs of job %u are lost, which is sealed", p->index);
+    p->lost_in = w->coord->epoch.counter;
+    p->hurt = true;
+}
+
+void check_lost_batch(struct world *w, const struct stored_job *j,
+                      const struct batch_row *row)
+{
+    struct plan *p = plan_of(w, j);
+
+    if (j->row.ended_wall_ns)
+        broken(w, "P1: records of job %u are lost, which has ended", p->index);
+    for (uint32_t i = 0; i < row->n; i++) {
+        struct truth *t = truth_of(w, p, ((const uint32_t *)row->tasks->data)[i]);
+        t->lost.record = t->record;
+        t->lost.status = t->status;
+        t->lost.value = t->value;
+        t->recorded = t->visible = false;
+        t->lease = 0;
+    }
+    p->hurt = true;
+}
+
+/* Fewer than were acknowledged: once after a kill that took some. */
+void check_told_chunks(struct world *w, struct plan *p, uint64_t epoch, uint32_t chunks)
+{
+    bool may_be = p->lost_in && p->lost_in < epoch;
+
+    if (chunks < p->acked && !may_be)
+        broken(w, "P1: job %llu was accepted with %u chunks, now with %u",
+               (unsigned long long)p->job, p->acked, chunks);
+    if (may_be)
+        p->lost_in = 0;
+}
+
+/* All it has seen is forgotten, and it reads anew. */
+void check_told_lost(struct world *w, struct plan *p)
+{
+    bool lost = false;
+
+    for (uint32_t i = 0; i < p->first[p->n_chunks]; i++) {
+        struct truth *t = truth_of(w, p, i);
+        uint32_t seen = t->seen[p->reading];
+        lost |= seen && (!t->recorded || seen != t->record);
+        t->seen[p->reading] = 0;
+    }
+    if (!lost)
+        broken(w, "P5: a follower of job %u is told of a loss that is none", p->index);
+    if (p->task_order || p->failed_only)
+        broken(w, "R3: a follower of job %u was sent what was not on disk", p->index);
 }
 
 /* ---- at rest ---- */
@@ -96,7 +170,9 @@ static void end_job(struct world *w, const struct plan *p)
             broken(w, "R16: job %u was removed and is there again", p->index);
         return;
     }
-    if (p->acked && (!j || j->n_chunks < p->acked)) {
+    /* A client that is gone for good may not have been told. */
+    if (p->acked && (!j || j->n_chunks < p->acked) &&
+        !(j && p->lost_in && w->clients[p->client].gone)) {
         broken(w, "P1: acknowledged chunks of job %u are gone", p->index);
         return;
     }

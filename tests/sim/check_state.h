@@ -10,7 +10,14 @@ struct truth {
     uint8_t status;
     uint64_t value; /* hash of the packed value */
     uint64_t epoch, lease;
-    bool seen[2]; /* by the follower: reading for the first time, and again */
+    uint32_t record; /* which one it is: another where the one before was lost */
+    struct {
+        uint32_t record; /* 0 = none was lost */
+        uint8_t status;
+        uint64_t value;
+    } lost;           /* the last one, which may be on its way to a follower */
+    uint32_t seen[2]; /* which record the follower saw, reading for the first time, and
+                         again; 0 = none */
     uint64_t renamed_by;
 };
 
@@ -28,6 +35,7 @@ struct checker {
 };
 
 uint64_t hash_of(struct span s);
+struct plan *plan_of(struct world *w, const struct stored_job *j); /* NULL of NULL */
 /* NULL: there is no such task, which is said. */
 struct truth *truth_of(struct world *w, const struct plan *p, uint64_t task);
 bool input_is(struct world *w, const struct plan *p, uint32_t task, struct span in);

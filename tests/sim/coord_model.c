@@ -49,7 +49,25 @@ static void committed(struct world *w, struct fx_group *g)
     send_all(w, g, FX_SEND);
     turn_begin(w);
     sched_committed(w->coord->sched, g);
-    fx_group_free(g);
+}
+
+static bool goes_behind(const struct world *w, const struct fx_group *g)
+{
+    const struct coord_model *c = w->coord;
+
+    return w->k.behind && !c->waited_for && !c->full && fx_group_may_be_behind(g);
+}
+
+static void write_behind(struct world *w, struct fx_group *g)
+{
+    g->behind = true;
+    store_model_save(w, g);
+    committed(w, g);
+    fx_group_sent(g);
+    if (g->saves)
+        store_model_push(w, g);
+    else
+        fx_group_free(g);
 }
 
 static void turn_end(void *arg)
@@ -68,9 +86,8 @@ static void turn_end(void *arg)
     send_all(w, g, FX_SEND_NOW);
     if (STAILQ_EMPTY(&g->list)) {
         fx_group_free(g);
-    } else if (w->k.behind && !c->waited_for && !c->full && fx_group_may_be_behind(g)) {
-        store_model_behind(w, g);
-        committed(w, g);
+    } else if (goes_behind(w, g)) {
+        write_behind(w, g);
     } else {
         c->waited_for += !g->only_pages;
         store_model_push(w, g);
@@ -123,8 +140,13 @@ void coord_gone_soon(struct world *w, peer_id peer)
 
 void coord_committed(struct world *w, struct fx_group *g)
 {
-    w->coord->waited_for -= !g->only_pages;
-    committed(w, g);
+    if (!g->behind) {
+        w->coord->waited_for -= !g->only_pages;
+        committed(w, g);
+    } else if (sched_pressed(w->coord->sched)) {
+        turn_begin(w);
+    }
+    fx_group_free(g);
 }
 
 void coord_full(struct world *w, bool full)
@@ -193,6 +215,7 @@ void coord_kill(struct world *w, int64_t away_ns)
     if (!w->coord->host.alive)
         return;
     NOTE(w, "coord_kill", w->coord->epoch.counter, 0, 0);
+    store_model_lose(w);
     down(w);
     net_coord_down(w);
     event_post(w, &w->coord->restart, away_ns);

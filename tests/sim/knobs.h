@@ -14,6 +14,7 @@ struct knobs {
     bool shared_disk;              /* all nodes write to one file system */
     bool keyed;                    /* nodes have keys, which are revoked */
     bool behind;                   /* groups are written behind, as --durability none */
+    int64_t gather_ns;             /* and so long after they were told of */
     int64_t silence_ns, abandon_ns, unpublished_ns, keep_ns, lease_ns;
     uint64_t open_bytes, backlog_bytes; /* the coordinator's windows */
     uint32_t queue_scale; /* what waits for a peer looks so many times as large */

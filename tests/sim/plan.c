@@ -8,10 +8,21 @@ void plan_out(const struct plan *p, uint32_t task, char *to)
     snprintf(to, OUT_MAX, "/d/%u-%u", p->index, task);
 }
 
-/* Everything about an input follows from its number: said again, it is the same. */
+static uint8_t version_of(const struct plan *p, uint32_t task)
+{
+    uint32_t seq = 0;
+
+    while (seq + 1 < p->n_chunks && task >= p->first[seq + 1])
+        seq++;
+    return p->version[seq];
+}
+
+/* Everything about an input follows from its number: said again, it is the same; but what
+ * was lost. */
 void plan_input(struct world *w, const struct plan *p, uint32_t task, struct buf *out)
 {
-    uint64_t z = mix64(w->seed * 1000003 + p->index * 1009 + task);
+    uint64_t z = mix64(w->seed * 1000003 + p->index * 1009 + task +
+                       ((uint64_t)version_of(p, task) << 40));
     struct task_input in = { .size = FATE_OK };
     uint8_t data[48];
     char name[OUT_MAX];

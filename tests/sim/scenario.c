@@ -48,6 +48,8 @@ static void draw_knobs(struct world *w)
     k->not_yet_per_mille = chance(w, 500) ? 0 : (uint32_t)between(w, 1, 500);
     k->bad_per_mille = chance(w, 400) ? 0 : (uint32_t)between(w, 1, 300);
     k->behind = chance(w, 250);
+    if (k->behind)
+        k->gather_ns = between(w, 10 * NS_PER_MS, 5 * NS_PER_S);
 }
 
 /* ---- faults ---- */

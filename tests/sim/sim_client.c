@@ -104,7 +104,8 @@ static void send_follow(struct sim_client *c, struct plan *p)
                                     .credit_bytes = c->host.w->k.credit_bytes,
                                     .task_order = p->task_order,
                                     .inputs = p->inputs,
-                                    .failed_only = p->failed_only };
+                                    .failed_only = p->failed_only,
+                                    .epoch_counter = p->cursor_epoch };
     p->follow_sent = true;
     p->credit_due = 0;
     NOTE(c->host.w, "follow", p->job, p->cursor, p->failed_only + 2 * p->task_order);
@@ -252,6 +253,19 @@ static void on_welcome(struct sim_client *c, const struct msg *m)
     c->beat_ns = c->host.w->now_ns;
 }
 
+/* As it says in docs/store.md: this program ends in an error. Another one may go on, with
+ * other inputs than were lost; or nobody will, and the job is cancelled. */
+static void chunks_lost(struct sim_client *c, struct plan *p, uint32_t chunks)
+{
+    struct world *w = c->host.w;
+
+    NOTE(w, "chunks_lost", p->job, p->acked, chunks);
+    if (chance(w, 300) && !p->cancel_ns)
+        p->cancel_ns = w->now_ns;
+    for (uint32_t i = chunks; i < p->n_chunks; i++)
+        p->version[i]++;
+}
+
 static void on_accepted(struct sim_client *c, const struct msg *m)
 {
     const struct msg_accepted *a = &m->accepted;
@@ -266,12 +280,14 @@ static void on_accepted(struct sim_client *c, const struct msg *m)
         p->sent = a->chunks;
         p->next_chunk_ns = w->now_ns;
     }
-    if ((p->job && p->job != a->job) || a->chunks < p->acked) {
-        broken(w, "P1: job %llu was accepted with %u chunks, now is job %llu with %u",
-               (unsigned long long)p->job, p->acked, (unsigned long long)a->job,
-               a->chunks);
+    if (p->job && p->job != a->job) {
+        broken(w, "P1: job %llu was accepted, now it is job %llu",
+               (unsigned long long)p->job, (unsigned long long)a->job);
         return;
     }
+    check_told_chunks(w, p, c->epoch.counter, a->chunks);
+    if (a->chunks < p->acked)
+        chunks_lost(c, p, a->chunks);
     p->job = a->job;
     p->acked = a->chunks;
     p->sent =
@@ -289,12 +305,12 @@ static void plan_ended(struct sim_client *c, struct plan *p)
 
     NOTE(w, "end_seen", p->job, p->reading, p->heard);
     check_seen_end(w, p);
-    if (p->reading || !chance(w, 300)) {
+    if (p->reading || (!p->hurt && !chance(w, 300))) {
         p->ended = true;
         return;
     }
     p->reading++; /* and once more, in another order: it must be the same */
-    p->cursor = 0;
+    p->cursor = p->cursor_epoch = 0;
     p->follow_sent = false;
     c->forget = true; /* in a session of its own, as another program would */
     event_post(w, &c->tick, 0);
@@ -321,6 +337,7 @@ static void on_results(struct sim_client *c, const struct msg *m)
     NOTE(w, "seen", r->job, r->cursor, r->next_cursor);
     check_seen(w, p, m);
     p->cursor = r->next_cursor;
+    p->cursor_epoch = c->epoch.counter;
     p->credit_due += (int64_t)m->body.len + 16 * (int64_t)r->batch.n;
     p->heard = MAX(p->heard, r->state);
     if (r->end)
@@ -361,6 +378,16 @@ static void on_error(struct sim_client *c, const struct msg *m)
     if (text_has(e->text, "removed")) {
         for (uint32_t i = 0; i < c->n_plans; i++) /* Submit's error names no job */
             c->plans[i]->ended = c->plans[i]->ended || c->plans[i]->removed;
+        return;
+    }
+    if (p && e->about == MSG_FOLLOW && text_has(e->text, "has lost results")) {
+        NOTE(w, "results_lost", p->job, p->cursor, p->cursor_epoch);
+        if (c->forget)
+            return; /* the same again */
+        check_told_lost(w, p);
+        p->cursor = p->cursor_epoch = 0; /* as the hint says, by another program */
+        c->forget = true;
+        event_post(w, &c->tick, 0);
         return;
     }
     if (e->code == 9 && (!p || p->removed)) {

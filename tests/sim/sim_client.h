@@ -27,12 +27,15 @@ struct plan {
     uint64_t job; /* 0 = not told yet */
     uint32_t acked;
     bool seal_acked, cancel_acked, ended;
-    uint64_t cursor;
+    uint64_t cursor, cursor_epoch; /* epoch: in which it was told, as tm_cursor has it */
     enum job_state heard;
     uint32_t reading; /* 0: for the first time; then again from the start */
     uint32_t resumes; /* checker's: that are not committed yet */
     bool removes, remove_sent, removed; /* by its client, once it has read all */
     int64_t ended_ns;                   /* checker's: when the store was told so */
+    bool hurt;        /* checker's: a kill took something of it that was written behind */
+    uint64_t lost_in; /* checker's: in which epoch chunks were lost; 0 = none, or told */
+    uint8_t version[CHUNKS_MAX]; /* of a chunk's inputs: others, when it was lost */
     /* Of this session. */
     bool asked, accepted, seal_sent, follow_sent, cancel_sent;
     uint32_t sent;

@@ -1,28 +1,10 @@
-#include "tests/sim/store_model.h"
+#include "tests/sim/store_model_state.h"
 
 #include "base/crypto.h"
 #include "coordinator/store_state.h"
 #include "tests/sim/check.h"
 #include "tests/sim/coord_model.h"
 #include "tests/sim/sim_keys.h"
-
-struct store_model {
-    struct stored_job *jobs;
-    uint32_t n_jobs;
-    struct {
-        uint64_t job;
-        uint8_t key[WIRE_KEY_BYTES];
-    } * removed;
-    uint32_t n_removed;
-    int64_t run_ns;
-    char nodes[NODES_MAX][8]; /* that come back after a restart; empty = none */
-    uint64_t epoch;
-    STAILQ_HEAD(, fx_group) waiting, done; /* done: committed, not told */
-    size_t backlog;
-    struct event commit, deliver;
-    int64_t stalled_ns, full_ns;
-    bool full, was_full;
-};
 
 static void commit(void *arg);
 static void deliver(void *arg);
@@ -42,6 +24,7 @@ struct epoch store_model_epoch(struct world *w)
 {
     struct epoch e = { .counter = ++w->store->epoch };
 
+    behind_epoch(w);
     memcpy(e.nonce, &(uint64_t){ world_random(w) }, sizeof(uint64_t));
     return e;
 }
@@ -113,24 +96,38 @@ static void save_chunk(struct world *w, struct stored_job *j, const struct chunk
     j->row.bytes += chunk_row_bytes(row);
 }
 
+void stored_chunk_pop(struct stored_job *j)
+{
+    struct chunk_row *c = &j->chunks[--j->n_chunks];
+
+    j->row.chunks--;
+    j->row.tasks -= c->n;
+    j->row.bytes -= chunk_row_bytes(c);
+    free((void *)c->node.data);
+    blob_unref(c->lens);
+    blob_unref(c->body);
+}
+
+static uint64_t *count_of(struct stored_job *j, uint8_t status)
+{
+    switch (status) {
+    case TASK_OK:
+        return &j->row.ok;
+    case TASK_POISON:
+        return &j->row.poison;
+    case TASK_CANCELLED:
+        return &j->row.cancelled;
+    default:
+        return &j->row.failed;
+    }
+}
+
 static void count_up(struct stored_job *j, const struct blob *statuses, uint32_t n,
                      uint64_t bytes)
 {
     j->row.bytes += bytes;
     for (uint32_t i = 0; i < n; i++)
-        switch (statuses->data[i]) {
-        case TASK_OK:
-            j->row.ok++;
-            break;
-        case TASK_POISON:
-            j->row.poison++;
-            break;
-        case TASK_CANCELLED:
-            j->row.cancelled++;
-            break;
-        default:
-            j->row.failed++;
-        }
+        ++*count_of(j, statuses->data[i]);
 }
 
 static void save_batch(struct stored_job *j, const struct batch_row *row)
@@ -150,6 +147,22 @@ static void save_batch(struct stored_job *j, const struct batch_row *row)
     b->row.node = SPAN_NONE; /* b moves */
     if (!row->pending)
         count_up(j, row->statuses, row->n, row->values->len);
+}
+
+void stored_batch_pop(struct stored_job *j)
+{
+    struct batch_row *b = &j->batches[--j->n_batches].row;
+
+    if (!b->pending) {
+        j->row.bytes -= b->values->len;
+        for (uint32_t i = 0; i < b->n; i++)
+            --*count_of(j, b->statuses->data[i]);
+    }
+    blob_unref(b->tasks);
+    blob_unref(b->statuses);
+    blob_unref(b->attempts);
+    blob_unref(b->lens);
+    blob_unref(b->values);
 }
 
 static void save_show(struct world *w, struct stored_job *j, const struct fx *fx)
@@ -372,19 +385,35 @@ static void answer_reads(struct world *w, struct fx_group *g)
 
 /* ---- transactions ---- */
 
+static bool somebody_waits(const struct store_model *s)
+{
+    const struct fx_group *g;
+
+    STAILQ_FOREACH (g, &s->waiting, node)
+        if (!g->behind)
+            return true;
+    return false;
+}
+
 static void commit_later(struct world *w)
 {
     struct store_model *s = w->store;
     int64_t ns = mostly_short(w, 100 * NS_PER_US, w->k.commit_ns);
 
-    if (!s->commit.place && !STAILQ_EMPTY(&s->waiting))
-        event_post(w, &s->commit, MAX(ns, s->stalled_ns - w->now_ns));
+    if (s->commit.place || STAILQ_EMPTY(&s->waiting))
+        return;
+    s->gathers = !somebody_waits(s);
+    if (s->gathers)
+        ns += w->k.gather_ns;
+    event_post(w, &s->commit, MAX(ns, s->stalled_ns - w->now_ns));
 }
 
 void store_model_push(struct world *w, struct fx_group *g)
 {
     w->store->backlog += g->bytes;
     STAILQ_INSERT_TAIL(&w->store->waiting, g, node);
+    if (w->store->gathers && !g->behind)
+        event_cancel(w, &w->store->commit);
     commit_later(w);
 }
 
@@ -402,7 +431,7 @@ static void set_full(struct world *w, bool full)
     coord_full(w, full);
 }
 
-static void save_group(struct world *w, const struct fx_group *g)
+void store_model_save(struct world *w, const struct fx_group *g)
 {
     const struct fx *fx;
 
@@ -411,9 +440,13 @@ static void save_group(struct world *w, const struct fx_group *g)
             save(w, fx);
 }
 
-void store_model_behind(struct world *w, const struct fx_group *g)
+static void is_on_disk(struct store_model *s, const struct fx_group *g)
 {
-    save_group(w, g);
+    const struct fx *fx;
+
+    STAILQ_FOREACH (fx, &g->list, node)
+        if (fx->type == FX_RUN)
+            s->run_disk_ns = fx->run.ns;
 }
 
 static void commit(void *arg)
@@ -432,7 +465,9 @@ static void commit(void *arg)
     first = STAILQ_FIRST(&s->waiting);
     while (groups-- && (g = STAILQ_FIRST(&s->waiting)) && !w->failure[0]) {
         STAILQ_REMOVE_HEAD(&s->waiting, node);
-        save_group(w, g);
+        if (!g->behind)
+            store_model_save(w, g);
+        is_on_disk(s, g);
         STAILQ_INSERT_TAIL(&s->done, g, node);
     }
     for (g = first; g && g != STAILQ_FIRST(&s->waiting); g = STAILQ_NEXT(g, node))
@@ -525,6 +560,7 @@ void store_model_load(struct world *w, struct sched *sched)
         }
     for (uint32_t i = 0; i < s->n_removed; i++)
         sched_load_removed(sched, s->removed[i].job, s->removed[i].key);
+    behind_load(w, sched);
     sched_load_run(sched, s->run_ns);
     sim_keys_load(w, sched);
     for (uint32_t i = 0; i < NODES_MAX; i++)
@@ -535,19 +571,10 @@ void store_model_load(struct world *w, struct sched *sched)
 
 static void job_free(struct stored_job *j)
 {
-    for (uint32_t i = 0; i < j->n_chunks; i++) {
-        free((void *)j->chunks[i].node.data);
-        blob_unref(j->chunks[i].lens);
-        blob_unref(j->chunks[i].body);
-    }
-    for (uint32_t i = 0; i < j->n_batches; i++) {
-        struct batch_row *b = &j->batches[i].row;
-        blob_unref(b->tasks);
-        blob_unref(b->statuses);
-        blob_unref(b->attempts);
-        blob_unref(b->lens);
-        blob_unref(b->values);
-    }
+    while (j->n_batches)
+        stored_batch_pop(j);
+    while (j->n_chunks)
+        stored_chunk_pop(j);
     free(j->chunks);
     free(j->batches);
     blob_unref(j->spec);
@@ -562,5 +589,6 @@ void store_model_free(struct world *w)
         job_free(&w->store->jobs[i]);
     free(w->store->jobs);
     free(w->store->removed);
+    free(w->store->lost);
     free(w->store);
 }

@@ -1,6 +1,7 @@
 /* The store: what was committed, and nothing else. Groups are taken in order, several in
  * one transaction; a crash loses those that were not committed, and the acknowledgements
- * of those that were but had not been told yet. */
+ * of those that were but had not been told yet. Groups that are written behind count as
+ * committed before they are pushed; a crash loses those, too, that wait still. */
 #ifndef SIM_STORE_MODEL_H
 #define SIM_STORE_MODEL_H
 
@@ -26,9 +27,10 @@ void store_model_free(struct world *w);
 struct epoch store_model_epoch(struct world *w); /* of a new start: raised */
 void store_model_load(struct world *w, struct sched *s);
 void store_model_push(struct world *w, struct fx_group *g); /* takes it */
-/* Saves a group that is written behind, and nothing else: the model loses none. */
-void store_model_behind(struct world *w, const struct fx_group *g);
+/* Saves a group that is written behind: it is pushed when its messages have left. */
+void store_model_save(struct world *w, const struct fx_group *g);
 size_t store_model_backlog(const struct world *w);
+void store_model_lose(struct world *w); /* before a crash: what was told of, and waits */
 void store_model_crash(struct world *w);
 
 /* Faults. */
