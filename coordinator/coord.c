@@ -4,6 +4,7 @@
 #include "base/crypto.h"
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "coordinator/damage.h"
 #include "coordinator/gate.h"
 #include "coordinator/sched.h"
 
@@ -191,7 +192,6 @@ static void send_turn(struct coord *c, struct fx_group *turn)
         BIT(MSG_WELCOME) | BIT(MSG_BEAT) | BIT(MSG_LEASE) | BIT(MSG_REVOKE);
     const uint32_t last = BIT(MSG_COMMITTED);
     bool answers = !STAILQ_EMPTY(&c->committed);
-    struct fx_group *g;
 
     _Static_assert(MSG_TYPE_COUNT <= 32, "sets of message types have 32 bits");
     if (turn)
@@ -204,6 +204,13 @@ static void send_turn(struct coord *c, struct fx_group *turn)
     send_committed(c, last);
     if (answers)
         FAILPOINT("coord_answer_after");
+}
+
+/* What has been sent goes to the store if it is written behind; else it is done. */
+static void push_behind(struct coord *c)
+{
+    struct fx_group *g;
+
     while ((g = STAILQ_FIRST(&c->committed))) {
         STAILQ_REMOVE_HEAD(&c->committed, node);
         if (g->behind && g->saves) {
@@ -272,6 +279,7 @@ static void turn_end_one(struct coord *c)
     sched_turn_end(c->sched);
     c->turn = NULL;
     send_turn(c, g);
+    push_behind(c);
     hand_over(c, g);
 }
 
@@ -336,26 +344,6 @@ static const struct link_events link_events = { .message = on_message,
                                                 .garbage = on_garbage,
                                                 .gone = on_gone };
 
-/* What the disk did not give back as it was written: one line each. The scheduler makes
- * an error of it for those tasks or that follower, and all else goes on. */
-static void tell_damage(const struct fx_group *g)
-{
-    static const char then[] = "then=\"tidemill-coordinator check --state DIR\"";
-    const struct fx *fx;
-
-    if (!g->reads)
-        return;
-    STAILQ_FOREACH (fx, &g->list, node) {
-        if (fx->type == FX_READ_CHUNK && fx->read_chunk.damaged)
-            log_error("damaged", "job=%llu chunk=%u effect=\"its tasks fail\" %s",
-                      (unsigned long long)fx->read_chunk.job, fx->read_chunk.seq, then);
-        if (fx->type == FX_READ_RESULTS && fx->read_results.damaged)
-            log_error("damaged", "job=%llu batch=%llu effect=\"results are refused\" %s",
-                      (unsigned long long)fx->read_results.job,
-                      (unsigned long long)fx->read_results.ret.row, then);
-    }
-}
-
 /* Before the answers leave: who was told that his key is known comes at once. */
 static void let_in(struct coord *c, const struct fx_group *g)
 {
@@ -379,7 +367,7 @@ static void on_committed(void *arg, struct fx_group *g)
         return;
     }
     c->waited_for -= !g->only_pages;
-    tell_damage(g);
+    damage_tell(g);
     let_in(c, g);
     committed(c, g);
 }
@@ -534,7 +522,8 @@ int coord_new(struct loop *loop, const struct coord_config *config,
         open_gate(c, err) < 0 || load(c, err) < 0 ||
         store_start(c->store, loop, &store_events, c, err) < 0 ||
         listen_all(c, err) < 0) {
-        coord_close(c, err);
+        struct err later;
+        coord_close(c, &later);
         return -1;
     }
     c->hook = loop_hook_new(loop, turn_end, after_wait, c); /* before the links' */
@@ -561,17 +550,18 @@ void coord_drain(struct coord *c)
 static void close_store(struct coord *c)
 {
     struct err before = c->failure;
-    bool told = c->config.durability == DURABILITY_NONE && !c->config.ephemeral;
 
     send_turn(c, NULL);
+    push_behind(c);
     if (c->turn)
         push(c, c->turn);
     c->turn = NULL;
-    store_close(c->store, c->config.ephemeral); /* delivers what it still commits */
+    /* It delivers what it still commits. */
+    bool saved = store_close(c->store, c->config.ephemeral);
     c->store = NULL;
-    if (before.code || !told)
+    if (saved || c->config.ephemeral)
         c->failure = before;
-    else if (c->failure.code)
+    else
         err_prefix(&c->failure, "what was told of last is not saved");
 }
 
@@ -587,6 +577,7 @@ int coord_close(struct coord *c, struct err *err)
         rc = -1;
     }
     send_turn(c, NULL);
+    push_behind(c);
     fx_group_free(c->turn);
     for (size_t i = 0; i < c->n_listeners; i++)
         link_free(c->listeners[i].link);

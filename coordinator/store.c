@@ -281,8 +281,30 @@ static int wait_for_room(struct store *s, struct err *err)
     return rc;
 }
 
+/* What was told of already is lost when these groups are. */
+static bool some_behind(const struct group_list *groups)
+{
+    const struct fx_group *g;
+
+    STAILQ_FOREACH (g, groups, node)
+        if (g->behind)
+            return true;
+    return false;
+}
+
+/* Stopped while there is no room, with what was told of already: it has the reserve,
+ * which is not taken again. */
+static enum sql_result save_last(struct store *s, struct group_list *groups,
+                                 struct err *err)
+{
+    s->reserve_bytes = 0;
+    if (make_room(s, groups, err) == SQL_FAILED)
+        return SQL_FAILED;
+    return save_groups(s, groups, err);
+}
+
 /* The same groups are tried again until they are saved; any error but a full disk is
- * final. */
+ * final. Of those that are waited for nothing was acknowledged: a stop ends that. */
 static enum sql_result save_with_room(struct store *s, struct group_list *groups,
                                       struct err *err)
 {
@@ -298,6 +320,8 @@ static enum sql_result save_with_room(struct store *s, struct group_list *groups
         if (rc == SQL_NO_SPACE && wait_for_room(s, err) < 0)
             return SQL_FAILED;
     }
+    if (rc == SQL_NO_SPACE && some_behind(groups))
+        rc = save_last(s, groups, err);
     if (full && rc == SQL_OK)
         tell_full(s, false, NULL);
     return rc;
@@ -307,7 +331,6 @@ static int execute(struct store *s, struct group_list *groups, bool saves)
 {
     struct err err = { 0 };
 
-    /* Stopped while the disk is full: nothing of it was acknowledged. */
     if ((!saves || save_with_room(s, groups, &err) == SQL_OK) &&
         answer_reads(s, groups, &err) == 0)
         return 0;
@@ -414,7 +437,7 @@ static void *store_thread(void *arg)
         pthread_mutex_lock(&s->mutex);
         if (rc == 0) {
             wake = give_back(s, &groups);
-        } else { /* given back for freeing only: nothing of them is acknowledged */
+        } else { /* store_close frees them, and says whether some had been told of */
             STAILQ_CONCAT(&groups, &s->waiting);
             STAILQ_CONCAT(&s->waiting, &groups);
         }
@@ -525,23 +548,24 @@ size_t store_backlog_bytes(const struct store *s)
     return s->backlog;
 }
 
-void store_close(struct store *s, bool remove)
+bool store_close(struct store *s, bool remove)
 {
     struct fx_group *g;
     struct err err; /* of a mark that stays: then the next start is careful for nothing */
 
     if (!s)
-        return;
+        return true;
     if (s->running) {
         pthread_mutex_lock(&s->mutex);
         s->stop = true;
         pthread_cond_signal(&s->cond);
         pthread_mutex_unlock(&s->mutex);
         pthread_join(s->thread, NULL);
-        if (!s->failed)
-            sql_settle(s->sql, &err);
         deliver(s);
     }
+    bool saved = !some_behind(&s->waiting);
+    if (s->sql && saved)
+        sql_settle(s->sql, &err);
     loop_wake_free(s->wake);
     while ((g = STAILQ_FIRST(&s->waiting))) {
         STAILQ_REMOVE_HEAD(&s->waiting, node);
@@ -556,4 +580,5 @@ void store_close(struct store *s, bool remove)
     pthread_mutex_destroy(&s->mutex);
     free(s->dir);
     free(s);
+    return saved;
 }

@@ -64,7 +64,8 @@ void store_push(struct store *s, struct fx_group *g); /* takes it */
 /* Bytes of memory pushed and not committed yet. The loop's thread. */
 size_t store_backlog_bytes(const struct store *s);
 /* Executes what was pushed, delivers it, checkpoints, closes. remove: deletes the state's
- * files and, when it is empty then, the directory. Takes NULL. */
-void store_close(struct store *s, bool remove);
+ * files and, when it is empty then, the directory. False: the store failed, or had no
+ * room, and something that was written behind is lost. Takes NULL: true. */
+bool store_close(struct store *s, bool remove);
 
 #endif

@@ -161,6 +161,36 @@ start_small() {
     grep -Eq '^tidemill: error: the coordinator has lost (job 1|results)' err
 }
 
+@test "stopped on a full disk with --durability none: what was told of has the reserve" {
+    needs_failpoint tidemill-coordinator store_behind_before
+    mkdir points
+    TIDEMILL_FAILPOINTS=store_behind_before=hold:1 TIDEMILL_FAILPOINTS_DIR=$T/points \
+        start_coordinator --reserve 16MiB --durability none
+    start_worker
+    echo 1 >first
+    mkfifo feed
+    tidemill hash --files-from feed >out 2>err 3>&- &
+    client=$!
+    PIDS+=("$client")
+    exec 8>feed
+    echo first >&8
+    until_ok grep -q first out # and nothing of it is on disk
+    until_ok test -e points/store_behind_before
+    fill 0
+    kill "$COORD"
+    no_answer() { ! timeout 2 tidemill job ls; } # it ends, and waits for its store
+    until_ok no_answer
+    rm points/store_behind_before
+    wait_gone "$COORD"
+    wait "$COORD"
+    rm disk/filler
+    start_coordinator --reserve 16MiB --durability none 8>&-
+    run ! grep -q killed_before_saving coord.err
+    exec 8>&-
+    wait "$client"
+    [ "$(cat out)" = "$(sha256sum first)" ]
+}
+
 @test "a private cluster needs no room in the runtime directory" {
     unset TIDEMILL_COORDINATOR
     mount -t tmpfs -o size=1m tmpfs run

@@ -1,6 +1,9 @@
 /* What was committed is there after a reopen, in both orders, with its inputs; a second
  * owner is refused; damage is noticed. */
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "tests/unit/store_rows.h"
 
@@ -401,16 +404,31 @@ static void push_behind(struct fixture *f, struct fx_group *g)
     store_push(f->store, g);
 }
 
+/* Another process opens it to write behind, and is killed. */
+static void be_killed(const struct fixture *f)
+{
+    struct store *store;
+    struct err err = { 0 };
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0) {
+        if (store_open(f->dir, DURABILITY_NONE, &store, &err) < 0)
+            fprintf(stderr, "%s\n", err.text);
+        else
+            kill(getpid(), SIGKILL);
+        _exit(1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
 /* As after `durability` was told at the command line; `killed`: the one before was. */
 static void open_again(struct fixture *f, enum durability durability, bool killed)
 {
-    store_close(f->store, false);
-    if (killed) { /* one that opened it, and had not begun, leaves what a killed one does
-                   */
-        struct err err = { 0 };
-        assert_int_equal(store_open(f->dir, DURABILITY_NONE, &f->store, &err), 0);
-        store_close(f->store, false);
-    }
+    assert_true(store_close(f->store, false));
+    if (killed)
+        be_killed(f);
     f->durability = durability;
     f->chunks = f->losts = 0;
     open_store(f);
@@ -439,6 +457,47 @@ static void what_is_written_behind_is_there(void **state)
     assert_int_equal(f->backlog_max, 0);
     open_again(f, DURABILITY_NONE, false);
     assert_int_equal(f->chunks, 4);
+    open_again(f, DURABILITY_FULL, false);
+    assert_int_equal(f->losts, 0);
+}
+
+/* Nobody is woken for each group that is written behind, but for many together: the
+ * scheduler may wait for room that they take in memory. */
+static void much_written_behind_wakes_the_loop(void **state)
+{
+    enum { GROUPS = 150, INPUTS = 4096 }; /* 44 KB of inputs and lengths each */
+    struct fixture *f = *state;
+    struct fx_group *g = fx_group_new();
+    size_t bytes = 0;
+
+    open_again(f, DURABILITY_NONE, false);
+    add_job(g, 1);
+    push(f, g);
+    for (uint32_t seq = 0; seq < GROUPS; seq++) {
+        g = fx_group_new();
+        add_chunk(g, 1, seq, (uint64_t)seq * INPUTS, INPUTS);
+        const struct chunk_row *c = &STAILQ_FIRST(&g->list)->chunk;
+        g->bytes = blob_span(c->lens).len + blob_span(c->body).len;
+        push_behind(f, g);
+    }
+    bytes = store_backlog_bytes(f->store);
+    assert_true(bytes > 5 * MIB);
+    while (store_backlog_bytes(f->store) == bytes)
+        loop_once(f->loop, true);
+    assert_true(f->n_back > 1);
+    open_again(f, DURABILITY_NONE, false);
+    assert_int_equal(f->chunks, GROUPS);
+}
+
+/* A start that fails before anything is done takes its mark away again. */
+static void a_start_that_fails_loses_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = { 0 };
+
+    fill(f);
+    assert_true(store_close(f->store, false));
+    assert_int_equal(store_open(f->dir, DURABILITY_NONE, &f->store, &err), 0);
     open_again(f, DURABILITY_FULL, false);
     assert_int_equal(f->losts, 0);
 }
@@ -512,6 +571,10 @@ int main(void)
                                         tear_down),
         cmocka_unit_test(a_hole_in_the_index_is_refused),
         cmocka_unit_test_setup_teardown(what_is_written_behind_is_there, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(much_written_behind_wakes_the_loop, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_start_that_fails_loses_nothing, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_a_killed_one_had_is_remembered, set_up,
                                         tear_down),
