@@ -258,6 +258,13 @@ void job_session_lost(struct tm_job *job)
 
 /* ---- what comes in ---- */
 
+/* Half of it is there, and nobody can add the rest: nobody else has its key. */
+static void cancel_half(struct tm_job *job, uint64_t id)
+{
+    if (!job->keyed && !job->attached && !job->sealed && !job->failed.code)
+        query_cancel_unheard(job->conn, id);
+}
+
 /* The Submit's answer: the id at first, then that the coordinator is still the same. */
 static int take_id(struct tm_job *job, const struct msg_accepted *a)
 {
@@ -270,7 +277,9 @@ static int take_id(struct tm_job *job, const struct msg_accepted *a)
     } else if (a->job != job->id || a->chunks < job->chunks_on_disk) {
         err_set(&why, TM_ERROR, "the coordinator has lost job %llu",
                 (unsigned long long)job->id);
-        err_hint(&why, "it was started with another or an older state directory");
+        err_hint(&why, "it was started with another or an older state directory, or ran "
+                       "with --durability none and was killed");
+        cancel_half(job, a->job);
         job_fail(job, &why);
         return -1;
     }
@@ -333,10 +342,9 @@ void job_on_error(struct conn *c, const struct msg *m, const struct err *why)
             job_forget(job);
         conn_notify(c);
     } else {
-        /* Half of it is there, and nobody can add the rest. */
-        if (m->error.about == MSG_CHUNK && m->error.code == TM_DENIED && !job->keyed &&
-            !job->failed.code)
-            query_cancel_unheard(c, job->id);
+        if ((m->error.about == MSG_CHUNK && m->error.code == TM_DENIED) ||
+            (m->error.about == MSG_FOLLOW && m->error.code == TM_ERROR))
+            cancel_half(job, job->id);
         job_fail(job, why);
     }
 }

@@ -217,11 +217,9 @@ int results_send(struct tm_job *job)
 
 /* A caller's cursor has the epoch beside the count: who kept it over a restart may follow
  * where the coordinator has lost what it counts, and is to be told. */
-enum { COUNT_BITS = 44 }; /* 2^32 chunks of 4,096 */
-
 static uint64_t cursor_kept(uint64_t count, uint64_t epoch)
 {
-    return count | (epoch < 1 << (64 - COUNT_BITS) ? epoch << COUNT_BITS : 0);
+    return count | epoch << 32; /* a job has less than 2^32 tasks */
 }
 
 int results_follow(struct tm_job *job, uint64_t cursor, unsigned flags, struct err *err)
@@ -232,8 +230,8 @@ int results_follow(struct tm_job *job, uint64_t cursor, unsigned flags, struct e
         return -1;
     job->follow = true;
     job->flags = flags;
-    job->cursor = job->received = cursor & ((1ULL << COUNT_BITS) - 1);
-    job->received_epoch = cursor >> COUNT_BITS;
+    job->cursor = job->received = cursor & UINT32_MAX;
+    job->received_epoch = cursor >> 32;
     job_ready(job);
     conn_kick(job->conn);
     return 0;

@@ -50,6 +50,7 @@ struct fake {
     uint32_t credit_bytes; /* of Accepted */
     uint32_t take_chunks;  /* later ones are lost */
     bool deny_chunks;      /* over a quota */
+    bool lost_results;     /* whatever was told in an epoch before this one */
     uint64_t give_results; /* of each job; no more are sent */
     uint32_t value_bytes;  /* the body of each value */
     uint64_t epoch;
@@ -246,6 +247,10 @@ static void fake_follow(struct fake *f, peer_id peer, const struct msg *m)
     struct fake_job *j = fake_job_of(f, w->job);
     if (!j) {
         fake_error(f, peer, 9, w->job, MSG_FOLLOW, "no such job");
+        return;
+    }
+    if (f->lost_results && w->epoch_counter && w->epoch_counter < f->epoch) {
+        fake_error(f, peer, 1, w->job, MSG_FOLLOW, "the coordinator has lost results");
         return;
     }
     j->follower = peer;
@@ -459,6 +464,17 @@ __attribute__((unused)) static void fake_down(struct fake *f)
         loop_wake_post((f)->wake);                                                       \
     } while (0)
 
+/* It had told of the job's last inputs, and they are gone. While it is down. */
+__attribute__((unused)) static void fake_lose_chunks(struct fake_job *j)
+{
+    for (uint32_t k = 0; k < j->n_chunks; k++) {
+        free(j->chunks[k].lens);
+        free(j->chunks[k].body);
+    }
+    j->n_chunks = 0;
+    j->tasks = 0;
+}
+
 __attribute__((unused)) static unsigned fake_saw(struct fake *f, const unsigned *count)
 {
     pthread_mutex_lock(&f->mu);
@@ -486,10 +502,7 @@ __attribute__((unused)) static void fake_free(struct fake *f)
     fake_down(f);
     for (size_t i = 0; i < f->n_jobs; i++) {
         buf_fini(&f->jobs[i].spec);
-        for (uint32_t k = 0; k < f->jobs[i].n_chunks; k++) {
-            free(f->jobs[i].chunks[k].lens);
-            free(f->jobs[i].chunks[k].body);
-        }
+        fake_lose_chunks(&f->jobs[i]);
     }
     pthread_mutex_destroy(&f->mu);
     free(f);

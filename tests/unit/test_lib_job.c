@@ -1,61 +1,7 @@
 /* The client library against a coordinator in this process: every task gives one result,
  * whatever the connection does. */
 #include <poll.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <unistd.h>
-#include <cmocka.h>
-#include "base/clock.h"
-#include "client/tidemill.h"
-#include "lib_fake.h"
-
-struct world {
-    char dir[64];
-    struct fake *fake;
-    struct tm *tm;
-};
-
-static const struct tm_job_spec bytes_spec = { .command = "map",
-                                               .source = TM_SOURCE_BYTES,
-                                               .algos = TM_BIT(TM_SHA256) };
-
-static int set_up(void **state)
-{
-    struct world *w = xcalloc(1, sizeof(*w));
-    struct tm_error err = { 0 };
-    snprintf(w->dir, sizeof(w->dir), "/tmp/tidemill-test-XXXXXX");
-    assert_non_null(mkdtemp(w->dir));
-    w->fake = fake_new(w->dir);
-    struct tm_open_options o = { .coordinator = w->fake->endpoint, .name = "test" };
-    if (tm_open(&o, &w->tm, &err) < 0)
-        fail_msg("%s", err.text);
-    *state = w;
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    struct world *w = *state;
-    char socket[80];
-    tm_close(w->tm);
-    assert_int_equal(fake_saw(w->fake, &w->fake->wrong), 0);
-    fake_free(w->fake);
-    snprintf(socket, sizeof(socket), "%s/c", w->dir);
-    unlink(socket);
-    assert_int_equal(rmdir(w->dir), 0);
-    free(w);
-    return 0;
-}
-
-static struct tm_job *submit(struct world *w, const struct tm_job_spec *spec)
-{
-    struct tm_job *job = NULL;
-    struct tm_error err = { 0 };
-    if (tm_submit(w->tm, spec, &job, &err) != 0)
-        fail_msg("%s", err.text);
-    return job;
-}
+#include "lib_world.h"
 
 static int try_one(struct tm_job *job, unsigned i, size_t len)
 {
@@ -68,45 +14,6 @@ static int try_one(struct tm_job *job, unsigned i, size_t len)
         fail_msg("%s", err.text);
     return rc;
 }
-
-static void add_one(struct tm_job *job, unsigned i, size_t len)
-{
-    char data[4096];
-    struct tm_error err;
-    memset(data, 'x', sizeof(data));
-    snprintf(data, sizeof(data), "%u", i);
-    if (tm_add(job, &(struct tm_input){ .data = data, .data_len = len }, &err) != 0)
-        fail_msg("%s", err.text);
-}
-
-/* Reads n results; each task may come once only. */
-static void read_results(struct tm_job *job, unsigned n, bool *seen)
-{
-    for (unsigned i = 0; i < n; i++) {
-        struct tm_result r;
-        struct tm_error err = { 0 };
-        int rc = tm_next(job, &r, 20 * NS_PER_S, &err);
-        if (rc != 1)
-            fail_msg("result %u: %d %s", i, rc, err.text);
-        assert_false(seen[r.task]);
-        seen[r.task] = true;
-        assert_int_equal(r.bytes, r.task);
-        assert_int_equal(r.status, r.task % 1000 == 999 ? TM_FAILED : TM_OK);
-        assert_int_equal(r.error.len > 0, r.status != TM_OK);
-        assert_int_equal(r.attempts, 1);
-        assert_true(r.has_body);
-    }
-}
-
-static void assert_end(struct tm_job *job)
-{
-    struct tm_result r;
-    struct tm_error err = { 0 };
-    assert_int_equal(tm_next(job, &r, 20 * NS_PER_S, &err), 0);
-    assert_int_equal(tm_next(job, &r, 0, &err), 0);
-}
-
-enum { MANY = 10000 };
 
 static void every_task_gives_one_result(void **state)
 {
@@ -245,70 +152,6 @@ static void too_large_is_refused_and_the_job_goes_on(void **state)
     bool seen[1] = { false };
     read_results(job, 1, seen);
     assert_end(job);
-}
-
-/* What the coordinator did not acknowledge is sent again, and nothing comes twice. */
-static void a_lost_coordinator_loses_nothing(void **state)
-{
-    struct world *w = *state;
-    static bool seen[MANY];
-    struct tm_job *job = submit(w, &bytes_spec);
-    fake_set(w->fake, (w->fake->take_chunks = 1, w->fake->give_results = 1500));
-    assert_int_equal(tm_follow(job, 0, 0, NULL), 0);
-    for (unsigned i = 0; i < MANY; i++)
-        add_one(job, i, 40);
-    assert_int_equal(tm_seal(job, NULL), 0);
-    read_results(job, 700, seen); /* in the middle of a batch */
-    fake_down(w->fake);
-    w->fake->take_chunks = UINT32_MAX;
-    w->fake->give_results = UINT64_MAX;
-    w->fake->epoch = 2;
-    fake_up(w->fake);
-    read_results(job, MANY - 700, seen);
-    assert_end(job);
-    assert_true(fake_saw(w->fake, &w->fake->welcomes) >= 2);
-    pthread_mutex_lock(&w->fake->mu);
-    assert_int_equal(w->fake->n_jobs, 1);
-    pthread_mutex_unlock(&w->fake->mu);
-}
-
-/* In which epoch what its cursor counts was told: to the coordinator that is asked to go
- * on from there it says so, after a reconnect as when its caller kept it. */
-static void a_cursor_says_when_it_was_told(void **state)
-{
-    struct world *w = *state;
-    static bool seen[MANY];
-    struct tm_job *job = submit(w, &bytes_spec);
-    struct tm_result r;
-    uint64_t id, cursor;
-
-    fake_set(w->fake, w->fake->give_results = FAKE_BATCH);
-    for (unsigned i = 0; i < MANY; i++)
-        add_one(job, i, 40);
-    assert_int_equal(tm_seal(job, NULL), 0);
-    read_results(job, FAKE_BATCH, seen);
-    assert_int_equal(tm_next(job, &r, 0, NULL), TM_AGAIN);
-    assert_int_equal(tm_sync(job, 20 * NS_PER_S, NULL), 0);
-    assert_int_equal(w->fake->jobs[0].told_epoch, 0); /* asked for all */
-    cursor = tm_cursor(job);
-    id = tm_job_id(job);
-    tm_job_free(job);
-    fake_down(w->fake);
-    w->fake->epoch = 7;
-    fake_up(w->fake);
-    assert_int_equal(tm_attach(w->tm, id, &job, NULL), 0);
-    assert_int_equal(tm_follow(job, cursor, 0, NULL), 0);
-    fake_set(w->fake, w->fake->give_results = 2 * FAKE_BATCH);
-    read_results(job, FAKE_BATCH, seen);
-    assert_int_equal(w->fake->jobs[0].told_epoch, 1);
-    fake_down(w->fake);
-    w->fake->epoch = 8;
-    w->fake->give_results = UINT64_MAX;
-    fake_up(w->fake);
-    read_results(job, MANY - 2 * FAKE_BATCH, seen);
-    assert_end(job);
-    assert_int_equal(w->fake->jobs[0].told_epoch, 7);
-    tm_job_free(job);
 }
 
 static void silence_is_a_lost_coordinator_too(void **state)
@@ -542,8 +385,6 @@ static void rows_can_be_walked(void **state)
     tm_rows_free(rows);
 }
 
-#define WORLD_TEST(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -554,8 +395,6 @@ int main(void)
         WORLD_TEST(a_lone_input_leaves_by_itself),
         WORLD_TEST(what_comes_while_a_chunk_is_on_its_way_is_one_chunk),
         WORLD_TEST(too_large_is_refused_and_the_job_goes_on),
-        WORLD_TEST(a_lost_coordinator_loses_nothing),
-        WORLD_TEST(a_cursor_says_when_it_was_told),
         WORLD_TEST(silence_is_a_lost_coordinator_too),
         WORLD_TEST(no_credit_stops_the_submitter),
         WORLD_TEST(an_event_loop_can_drive_it),
