@@ -328,9 +328,11 @@ static void no_key_stays_where_it_was(void **state)
 }
 
 /* All but the one that a mill is on are taken from it: it finds that this was its last,
- * and all of its places are free again. */
+ * gives the run's record back, and all of its places are free again. */
 static void what_is_taken_from_a_mill_is_done_by_another(void **state)
 {
+    pid_t pids[2] = { pool->mills[0].proc.pid, pool->mills[1].proc.pid };
+
     (void)state;
     submit_whole(8);
     wait_ends(7);
@@ -341,6 +343,9 @@ static void what_is_taken_from_a_mill_is_done_by_another(void **state)
     for (unsigned i = 0; i < 2 * PROCPOOL_AHEAD; i++)
         submit(i, PART_HEAD, HONEST);
     wait_ends(8 + 2 * PROCPOOL_AHEAD);
+    assert_int_equal(ok, ends);
+    for (unsigned i = 0; i < 2; i++) /* and none has died of it */
+        assert_int_equal(pool->mills[i].proc.pid, pids[i]);
 }
 
 static void what_is_taken_from_a_mill_has_no_second_result(void **state)
