@@ -267,8 +267,17 @@ static void check_meta(struct check *c, sqlite3_stmt *st)
         found(c, "the epoch or the running time is missing");
 }
 
+static void check_lost(struct check *c, sqlite3_stmt *st)
+{
+    found(c, "what is noted as lost of job %llu belongs to no job",
+          (unsigned long long)column_u64(st, 0));
+}
+
 static void check_all(struct check *c)
 {
+    int64_t version = 0;
+    struct err err;
+
     each(c, "the database", "PRAGMA integrity_check", 0, 0, check_page);
     each(c, "the epoch",
          "SELECT count(*) = 2 AND min(v >= 0) FROM meta WHERE k IN ('epoch', 'run')", 0,
@@ -280,6 +289,11 @@ static void check_all(struct check *c)
          "SELECT id, length(key) FROM removed WHERE length(key) != 16 OR id IN"
          " (SELECT id FROM job)",
          0, 0, check_removed);
+    if (sql_scalar(c->q, "PRAGMA user_version", &version, &err) == 0 &&
+        version == SCHEMA_VERSION)
+        each(c, "what was lost",
+             "SELECT DISTINCT job FROM lost WHERE job NOT IN (SELECT id FROM job)", 0, 0,
+             check_lost);
     each(c, "chunks",
          "SELECT 'job ' || (id >> 32) || ': chunk', id & 4294967295 FROM chunk"
          " WHERE id >> 32 NOT IN (SELECT id FROM job"

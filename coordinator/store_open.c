@@ -29,7 +29,7 @@ static const char schema[] =
     "CREATE INDEX batch_chunk ON batch(job, chunk, n, cursor);"
     "INSERT INTO meta VALUES('epoch', 0), ('run', 0);";
 /* What coordinators before this epoch told of this job from this cursor on is not here:
- * note_lost. Directories of before that have no such table yet. */
+ * note_lost. Of schema 6 some have the table, and some not. */
 static const char schema_lost[] =
     "CREATE TABLE IF NOT EXISTS lost(job INT, cursor INT, epoch INT,"
     " PRIMARY KEY(job, cursor)) WITHOUT ROWID;";
@@ -56,7 +56,7 @@ static int check_version(struct sql *q, int64_t *ret, struct err *err)
 {
     if (sql_scalar(q, "PRAGMA user_version", ret, err) < 0)
         return -1;
-    if (*ret != 0 && *ret != SCHEMA_VERSION && *ret != SCHEMA_BEFORE)
+    if (*ret != 0 && (*ret < SCHEMA_OLDEST || *ret > SCHEMA_VERSION))
         return err_set(err, 1, "state directory: schema %lld, this release knows %d",
                        (long long)*ret, SCHEMA_VERSION);
     return 0;
@@ -106,7 +106,7 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
     if (check_version(q, &version, err) < 0)
         return -1;
     if (version == SCHEMA_VERSION)
-        return sql_exec(q, schema_lost, err);
+        return 0;
     AUTO_FREE char *text = xasprintf("BEGIN;%s%sPRAGMA user_version=%d;COMMIT",
                                      version ? "" : schema, schema_lost, SCHEMA_VERSION);
     return sql_exec(q, text, err);

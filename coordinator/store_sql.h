@@ -7,12 +7,12 @@
 
 #include "coordinator/store_state.h"
 
-/* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). The schema before
- * has the same tables, with all arrays whole (store_array.c): its rows stay as they are.
- */
+/* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). Schema 5
+ * has all arrays whole (store_array.c), 5 and 6 may lack the table `lost`: their rows
+ * stay as they are. */
 enum {
-    SCHEMA_VERSION = 6,
-    SCHEMA_BEFORE = 5,
+    SCHEMA_VERSION = 7,
+    SCHEMA_OLDEST = 5, /* that is read */
     PAGE_BYTES = 16 * KIB,
     LOG_MAX_BYTES = 12 * MIB
 };

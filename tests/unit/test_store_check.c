@@ -80,7 +80,7 @@ static void arrays_are_short_or_whole(void **state)
     assert_int_equal(f->pending, 4);
     store_close(f->store, false);
     change(f, "CREATE TEMP TABLE t(ok CHECK(ok));"
-              "INSERT INTO t SELECT user_version = 6 FROM pragma_user_version");
+              "INSERT INTO t SELECT user_version = 7 FROM pragma_user_version");
     open_store(f);
 }
 
@@ -102,6 +102,7 @@ static void broken_promises_are_named(void **state)
     static const struct {
         const char *sql, *says;
     } t[] = {
+        { "INSERT INTO lost VALUES(2, 0, 1)", "of job 2 belongs to no job" },
         { "UPDATE job SET priority = 7", "job 1: its description is not what was" },
         { "UPDATE job SET key = x'00'", "job 1: its description is not what was" },
         { "UPDATE chunk SET body = CAST('j0' || substr(CAST(body AS TEXT), 3) AS BLOB)"
