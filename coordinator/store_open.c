@@ -81,13 +81,16 @@ static int empty_log(struct sql *q, struct err *err)
     return busy ? err_set(err, 1, "state directory: its log cannot be emptied") : 0;
 }
 
-static int set_up(struct sql *q, enum durability durability, struct err *err)
+static const char *const synchronous[] = {
+    [DURABILITY_FULL] = "PRAGMA synchronous=FULL",
+    [DURABILITY_NORMAL] = "PRAGMA synchronous=NORMAL",
+    [DURABILITY_NONE] = "PRAGMA synchronous=OFF",
+};
+
+/* Up to a state of some schema and an empty log. *ret_new: nothing was here before. */
+static int set_up(struct sql *q, enum durability durability, bool *ret_new,
+                  struct err *err)
 {
-    static const char *const synchronous[] = {
-        [DURABILITY_FULL] = "PRAGMA synchronous=FULL",
-        [DURABILITY_NORMAL] = "PRAGMA synchronous=NORMAL",
-        [DURABILITY_NONE] = "PRAGMA synchronous=OFF",
-    };
     int64_t version = 0;
 
     AUTO_FREE char *page_size = xasprintf("PRAGMA page_size=%d", PAGE_BYTES);
@@ -100,11 +103,14 @@ static int set_up(struct sql *q, enum durability durability, struct err *err)
         sql_exec(q, synchronous[durability], err) < 0 ||
         sql_exec(q, "PRAGMA journal_mode=WAL", err) < 0 ||
         sql_exec(q, "PRAGMA secure_delete=OFF", err) < 0 ||
-        sql_exec(q, "PRAGMA cache_size=-16384", err) < 0 || empty_log(q, err) < 0)
+        sql_exec(q, "PRAGMA cache_size=-16384", err) < 0 ||
+        check_version(q, &version, err) < 0)
+        return -1;
+    *ret_new = version == 0;
+    if ((version && sql_exec(q, synchronous[DURABILITY_FULL], err) < 0) ||
+        empty_log(q, err) < 0)
         return -1;
     sql_limit_log(q, LOG_MAX_BYTES);
-    if (check_version(q, &version, err) < 0)
-        return -1;
     if (version == SCHEMA_VERSION)
         return 0;
     AUTO_FREE char *text = xasprintf("BEGIN;%s%sPRAGMA user_version=%d;COMMIT",
@@ -146,6 +152,22 @@ static int note_lost(struct sql *q, enum durability durability, struct err *err)
     return sql_exec(q, text, err);
 }
 
+/* The epoch and what is lost are on disk before anything is answered, and so are all
+ * pages that a coordinator with --durability none has left to the system: the log that
+ * has them is copied with syncs. A state that is new has nothing that could be lost. */
+static int begin(struct sql *q, enum durability durability, struct epoch *ret,
+                 struct err *err)
+{
+    bool new;
+
+    if (set_up(q, durability, &new, err) < 0 || raise_epoch(q, ret, err) < 0 ||
+        note_lost(q, durability, err) < 0)
+        return -1;
+    if (new)
+        return 0;
+    return empty_log(q, err) < 0 ? -1 : sql_exec(q, synchronous[durability], err);
+}
+
 int sql_settle(struct sql *q, struct err *err)
 {
     return sql_exec(q, "DELETE FROM meta WHERE k = 'behind'", err);
@@ -167,8 +189,7 @@ int sql_open(const char *dir, enum durability durability, struct epoch *ret_epoc
 
     if (connect_db(dir, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &q, err) < 0)
         return -1;
-    if (set_up(q, durability, err) < 0 || prepare_all(q, err) < 0 ||
-        raise_epoch(q, ret_epoch, err) < 0 || note_lost(q, durability, err) < 0) {
+    if (begin(q, durability, ret_epoch, err) < 0 || prepare_all(q, err) < 0) {
         sql_close(q);
         return -1;
     }
