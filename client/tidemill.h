@@ -183,7 +183,8 @@ struct tm_job_spec {
 };
 
 /* Submits and waits until the coordinator has given it an id. A job with the same key is
- * continued: see tm_accepted. The job lives until tm_job_free or tm_close. */
+ * continued: see tm_accepted. One with a key stays open when it fails, for that. The job
+ * lives until tm_job_free or tm_close. */
 int tm_submit(struct tm *tm, const struct tm_job_spec *spec, struct tm_job **ret,
               struct tm_error *err);
 /* A job of this or another client, to be followed, waited for or asked about. */
@@ -219,10 +220,14 @@ int tm_flush(struct tm_job *job, struct tm_error *err); /* send what waits in a 
 /* No more inputs: tm_flush, then the job can end. */
 int tm_seal(struct tm_job *job, struct tm_error *err);
 uint64_t tm_added(const struct tm_job *job); /* inputs given to tm_add by this process */
-/* Tasks known to be on the coordinator's disk. Right after tm_submit: those of an earlier
- * process with the same key; *ret_sealed (or NULL): it had sealed the job too. */
+/* Tasks known to be on the coordinator's disk; with --durability none, while the job is
+ * not sealed, only known to it: when it is killed it may have less, and a process that
+ * submits with the same key anew has to go on from what it is told then. Right after
+ * tm_submit: those of an earlier process with the same key; *ret_sealed (or NULL): it had
+ * sealed the job too. */
 uint64_t tm_accepted(const struct tm_job *job, bool *ret_sealed);
-/* Waits until all that was added, and the seal, are on disk: 0, TM_AGAIN or -1. */
+/* Waits until all that was added, and the seal, are on disk, as tm_accepted means it: 0,
+ * TM_AGAIN or -1. */
 int tm_sync(struct tm_job *job, int64_t timeout_ns, struct tm_error *err);
 
 /* ---- results ---- */

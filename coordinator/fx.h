@@ -196,9 +196,9 @@ void fx_group_free(struct fx_group *g);
 struct fx_group *fx_group_split_pages(struct fx_group *g);
 /* Nothing worse comes of it than work done again, or an error that says so, when its
  * messages left and it is lost: it asks nothing, and saves no more than inputs of a job
- * that is not sealed and records without files. Jobs, their states and keys are to be on
- * disk before they are told of, and so are records whose files are put in place then
- * (R8). */
+ * that is not sealed, records without files and the running time. Jobs, their states and
+ * keys are to be on disk before they are told of, and so are records whose files are put
+ * in place then (R8). */
 bool fx_group_may_be_behind(const struct fx_group *g);
 /* Its messages left: what they carry need not wait for the disk. */
 void fx_group_sent(struct fx_group *g);
