@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -101,7 +102,7 @@ static void answer_strangely(const uint32_t *serials, uint32_t n)
 }
 
 /* Whoever has it first takes no task, so that others are given it, and says that it has
- * done them all. */
+ * done them all, and first those that are no longer its own. */
 static void serve_run(struct mill_control *control, const struct mill_run_head *head)
 {
     struct mill_run run = mill_run_parts((struct mill_run_head *)head);
@@ -114,8 +115,8 @@ static void serve_run(struct mill_control *control, const struct mill_run_head *
             usleep(100);
     value_pack(&packed, &v);
     for (uint32_t i = 0; i < head->n; i++)
-        if (!mill_run_is_done(&run, i))
-            say_of(head->serial, i, buf_span(&packed));
+        if (!mill_run_is_done(&run, head->n - 1 - i))
+            say_of(head->serial, head->n - 1 - i, buf_span(&packed));
     eventfd_write(MILL_FD_DONE, 1);
 }
 
@@ -257,13 +258,15 @@ static void submit(uint64_t id, enum part_kind kind, enum answer answer)
     assert_int_equal(procpool_submit(pool, &run), 0);
 }
 
-static void submit_whole(uint32_t n)
+/* gates: by index, the tasks that are /gate. */
+static void submit_whole(uint32_t n, uint32_t gates)
 {
     uint32_t tasks[8] = { 0 }, lens[8];
     AUTO_BUF packed = BUF_INIT;
 
     for (uint32_t i = 0, before = 0; i < n; i++, before = (uint32_t)packed.len) {
-        struct task_input in = { .path = i == 0 ? SPAN_LIT("/gate") : SPAN_LIT("/f") };
+        struct task_input in = { .path = gates & BIT(i) ? SPAN_LIT("/gate")
+                                                        : SPAN_LIT("/f") };
         input_pack(&packed, &in);
         lens[i] = (uint32_t)packed.len - before;
     }
@@ -334,7 +337,7 @@ static void what_is_taken_from_a_mill_is_done_by_another(void **state)
     pid_t pids[2] = { pool->mills[0].proc.pid, pool->mills[1].proc.pid };
 
     (void)state;
-    submit_whole(8);
+    submit_whole(8, BIT(0));
     wait_ends(7);
     assert_false(indexes & BIT(0));
     close(open(mark, O_CREAT | O_WRONLY, 0600));
@@ -355,13 +358,53 @@ static void what_is_taken_from_a_mill_has_no_second_result(void **state)
     (void)state;
     while (!pool->mills[0].up || !pool->mills[1].up)
         loop_once(loop, true);
-    submit_whole(2);
+    submit_whole(2, BIT(0));
     wait_ends(2);
+    assert_int_equal(indexes, BIT(0) | BIT(1));
     while (pids[0] == pool->mills[0].proc.pid && pids[1] == pool->mills[1].proc.pid)
         loop_once(loop, true); /* who said that it had done both is killed */
-    submit_whole(2);
+    submit_whole(2, BIT(0));
     wait_ends(2);
     assert_int_equal(ok, 4);
+}
+
+/* The mill that is on that task of what was submitted; NULL = none. */
+static struct mill *mill_on(uint32_t index)
+{
+    for (uint32_t i = 0; i < pool->n; i++) {
+        struct mill *m = &pool->mills[i];
+        struct mill_control *control = m->proc.pid ? &m->proc.shm->control : NULL;
+        if (control && atomic_load(&control->since_ns) &&
+            (uint32_t)atomic_load(&control->on) == index)
+            return m;
+    }
+    return NULL;
+}
+
+/* Of eight tasks a mill has the first four, another the others, and each is on its first:
+ * what a killed one has not begun, its own or another's, is the others' again. */
+static void each_task_has_one_result_whoever_is_killed(void **state)
+{
+    static const uint32_t victims[] = { 0, 4 };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(victims); i++) {
+        unlink(mark);
+        ok = lost = 0;
+        submit_whole(8, ~0u);
+        while (!mill_on(0) || !mill_on(4))
+            loop_once(loop, false);
+        pid_t pid = mill_on(victims[i])->proc.pid;
+        assert_true(pid > 0);
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        wait_ends(1);
+        assert_int_equal(lost, 1);
+        assert_int_equal(indexes, BIT(victims[i]));
+        close(open(mark, O_CREAT | O_WRONLY, 0600));
+        wait_ends(8);
+        assert_int_equal(ok, 7);
+        assert_int_equal(procpool_busy(pool), 0);
+    }
 }
 
 static int set_up_mills(uint32_t procs)
@@ -429,6 +472,8 @@ int main(int argc, char **argv)
                                         set_up_two_sane, tear_down),
         cmocka_unit_test_setup_teardown(what_is_taken_from_a_mill_has_no_second_result,
                                         set_up_two, tear_down),
+        cmocka_unit_test_setup_teardown(each_task_has_one_result_whoever_is_killed,
+                                        set_up_two_sane, tear_down),
     };
     static const struct task_env env;
 
