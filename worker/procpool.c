@@ -165,20 +165,22 @@ int procpool_submit(struct procpool *pool, const struct procpool_run *from)
     size_t bytes = sizeof(struct mill_run_head) + (from->n + 31) / 32 * 4 +
                    from->n * (from->bodies ? 12 : 8) + from->inputs.len + body_len;
     struct run *run;
+    int fd = -1;
 
     if (bytes > PROCPOOL_RING_BYTES / 2 - 64) {
         errno = E2BIG;
         return -1;
     }
-    if (!TAILQ_EMPTY(&pool->homeless)) {
-        pool->room_wanted = true;
+    if (!TAILQ_EMPTY(&pool->homeless) || !run_has_place(pool)) {
+        pool->room_wanted = true; /* and nothing was copied */
         errno = EAGAIN;
         return -1;
     }
+    if (from->body_fd >= 0 && (fd = fcntl(from->body_fd, F_DUPFD_CLOEXEC, 0)) < 0)
+        return -1;
     run = run_new(pool, from, body_len, bytes);
-    if (from->body_fd >= 0)
-        run->body_fd = fcntl(from->body_fd, F_DUPFD_CLOEXEC, 0);
-    if ((from->body_fd < 0 || run->body_fd >= 0) && run_place(pool, run)) {
+    run->body_fd = fd;
+    if (run_place(pool, run)) {
         run_share(pool);
         return 0;
     }

@@ -2,7 +2,8 @@
  * rings of one shared memfd with an eventfd each way. Runs of tasks go in, results come
  * out in batches. A mill that dies is replaced; the task it was on is blamed, the others
  * of its run are lost (to be given again), nothing else is touched. A mill that has
- * nothing to do gets half of what another has not begun. The loop's thread only. */
+ * nothing to do gets half of what another has not begun, but never all of a run: one that
+ * has a single task stays where it waits. The loop's thread only. */
 #ifndef WORKER_PROCPOOL_H
 #define WORKER_PROCPOOL_H
 
@@ -58,7 +59,8 @@ struct procpool_run {
     const struct part *part;
 };
 /* Copies the run to the mill with the least to do. -1 with EAGAIN when all are full (room
- * is called later), E2BIG when it can never fit. */
+ * is called later), E2BIG when it can never fit, another when body_fd cannot be dup'ed.
+ */
 int procpool_submit(struct procpool *pool, const struct procpool_run *run);
 /* Its tasks not yet done end as TASK_CANCELLED, the one under way within a second. */
 void procpool_cancel(struct procpool *pool, uint64_t run);

@@ -8,7 +8,7 @@
 #include "worker/procpool_state.h"
 
 enum { RESPAWN_MAX_S = 5, FAILURES_TOLD = 5 };
-#define WATCH_NS (100 * NS_PER_MS) /* how often limits and kills are looked at */
+#define WATCH_NS (100 * NS_PER_MS) /* how often limits, kills, results are seen */
 /* An end is noticed when the memory is given back: so long after the kill at most. */
 #define OOM_NS     NS_PER_S
 #define RESPAWN_NS (100 * NS_PER_MS) /* doubled while mills die before they are up */
@@ -213,6 +213,8 @@ void mill_on_watch(void *arg)
     look_for_oom(pool);
     for (uint32_t i = 0; i < pool->n; i++) {
         struct mill *m = &pool->mills[i];
+        if (m->proc.pid)
+            run_take_results(m); /* which wait for company while a task takes long */
         if (m->proc.pid && !m->timed_out && over_limit(m)) {
             m->timed_out = true;
             millproc_kill(&m->proc);

@@ -236,8 +236,8 @@ static bool give(struct mill *m, struct run *run)
     return true;
 }
 
-/* To the running mill with the least to do. */
-bool run_place(struct procpool *pool, struct run *run)
+/* The running mill with the least to do; NULL: all hold as many runs as they may. */
+static struct mill *least_busy(struct procpool *pool)
 {
     struct mill *best = NULL;
 
@@ -247,7 +247,19 @@ bool run_place(struct procpool *pool, struct run *run)
             (!best || m->n_runs < best->n_runs))
             best = m;
     }
-    return best && give(best, run);
+    return best;
+}
+
+bool run_has_place(struct procpool *pool)
+{
+    return least_busy(pool) != NULL;
+}
+
+bool run_place(struct procpool *pool, struct run *run)
+{
+    struct mill *m = least_busy(pool);
+
+    return m && give(m, run);
 }
 
 void run_place_homeless(struct procpool *pool)
@@ -266,13 +278,15 @@ void run_place_homeless(struct procpool *pool)
 
 /* ---- sharing ---- */
 
-static uint32_t idle_mills(const struct procpool *pool)
+/* One that is up and has nothing to do; NULL = none. */
+static struct mill *idle_mill(struct procpool *pool)
 {
-    uint32_t n = 0;
-
-    for (uint32_t i = 0; i < pool->n; i++)
-        n += is_well(&pool->mills[i]) && pool->mills[i].up && pool->mills[i].n_runs == 0;
-    return n;
+    for (uint32_t i = 0; i < pool->n; i++) {
+        struct mill *m = &pool->mills[i];
+        if (is_well(m) && m->up && m->n_runs == 0)
+            return m;
+    }
+    return NULL;
 }
 
 /* The later half of what a mill has not begun of a run: how many tasks, and from where
@@ -316,7 +330,7 @@ static struct run *run_divide(struct run *run, uint32_t n, uint32_t from)
 }
 
 /* False: nothing is left, or its mill takes a task at this moment. */
-static bool share(struct procpool *pool, struct run *run)
+static bool share(struct procpool *pool, struct mill *idle, struct run *run)
 {
     uint64_t seen = atomic_load(todo_of(run));
     uint32_t from, n = later_half(run, seen, &from);
@@ -328,7 +342,7 @@ static bool share(struct procpool *pool, struct run *run)
     half = run_divide(run, n, from);
     run->given_ns = loop_now_ns(pool->loop);
     TAILQ_INSERT_TAIL(&pool->runs, half, pool_node);
-    if (!run_place(pool, half))
+    if (!give(idle, half))
         TAILQ_INSERT_TAIL(&pool->homeless, half, run_node);
     return true;
 }
@@ -339,6 +353,7 @@ static struct run *most_to_share(struct procpool *pool, bool *ret_early)
     int64_t now = loop_now_ns(pool->loop);
     struct run *run, *most = NULL;
     uint32_t n_most = 0, n, from;
+    uint64_t todo;
 
     *ret_early = false;
     TAILQ_FOREACH (run, &pool->runs, pool_node) {
@@ -348,7 +363,10 @@ static struct run *most_to_share(struct procpool *pool, bool *ret_early)
             *ret_early = true;
             continue;
         }
-        n = later_half(run, atomic_load(todo_of(run)), &from);
+        todo = atomic_load(todo_of(run));
+        if ((mill_todo_end(todo) - mill_todo_first(todo) + 1) / 2 <= n_most)
+            continue; /* no more, even if none of them has a result */
+        n = later_half(run, todo, &from);
         if (n > n_most) {
             n_most = n;
             most = run;
@@ -359,15 +377,16 @@ static struct run *most_to_share(struct procpool *pool, bool *ret_early)
 
 void run_share(struct procpool *pool)
 {
-    uint32_t idle = TAILQ_EMPTY(&pool->homeless) ? idle_mills(pool) : 0;
-    bool again = false;
+    bool early;
+    struct mill *idle;
     struct run *run;
 
-    for (; idle > 0 && (run = most_to_share(pool, &again)); idle--)
-        if (!share(pool, run)) {
-            again = true;
-            break;
-        }
-    if (idle > 0 && again && !loop_timer_armed(pool->share))
-        loop_timer_arm(pool->share, SHARE_NS);
+    while (TAILQ_EMPTY(&pool->homeless) && (idle = idle_mill(pool))) {
+        run = most_to_share(pool, &early);
+        if (run && share(pool, idle, run))
+            continue;
+        if ((run || early) && !loop_timer_armed(pool->share))
+            loop_timer_arm(pool->share, SHARE_NS);
+        return;
+    }
 }

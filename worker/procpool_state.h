@@ -79,6 +79,8 @@ void run_abandon(struct procpool *pool, struct run *run, enum task_status status
                  const char *why);
 /* Takes the results that are in a mill's ring; kills it when they are nonsense. */
 void run_take_results(struct mill *m);
+/* Is there a running mill with fewer runs than it may hold? */
+bool run_has_place(struct procpool *pool);
 /* Gives a run to the running mill with the least to do; false: none has room for it. */
 bool run_place(struct procpool *pool, struct run *run);
 void run_place_homeless(struct procpool *pool);
