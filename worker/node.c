@@ -205,11 +205,7 @@ void node_result(struct node_lease *l, uint32_t index, enum task_status status,
 
 static void on_room(void *arg)
 {
-    struct node *n = arg;
-
-    grist_give(n);
-    node_start_waiting(n);
-    split_room(n);
+    grist_room(arg);
 }
 
 static const struct procpool_events pool_events = { on_result, on_room };

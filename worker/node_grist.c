@@ -2,10 +2,14 @@
 
 #include <errno.h>
 
+#include "proto/pack.h"
+#include "worker/split.h"
+
 enum {
     RUN_BODIES = 32,       /* about 1 ms of a mill: a wake-up is little beside it */
-    RUN_BYTES = 256 * KIB, /* two such runs fit a mill's ring */
+    RUN_BYTES = 256 * KIB, /* of bodies and inputs: a record is half a ring at most */
 };
+_Static_assert(BODY_IN_MEMORY + INPUT_MAX_BYTES <= RUN_BYTES, "one alone fits");
 
 /* A run under way; it is freed when the last of its bodies has left it. */
 struct grist_run {
@@ -17,17 +21,16 @@ struct grist_run {
 
 /* ---- giving ---- */
 
-/* The first that waits, and what waits right behind it for the same lease. How many at
- * most is such that all mills get some. */
-static uint32_t gather(struct node *n, struct grist *ret[RUN_BODIES])
+/* The first that waits, and what waits right behind it for the same lease. */
+static uint32_t gather(struct node *n, uint32_t most, struct grist *ret[RUN_BODIES])
 {
-    uint32_t most = (n->n_mill_waiting + n->config.procs - 1) / n->config.procs, k = 0;
+    uint32_t k = 0;
     size_t bytes = 0;
     struct grist *g;
 
     TAILQ_FOREACH (g, &n->mill_waiting, waiting_node) {
-        bytes += g->bytes.len;
-        if (k && (k >= MIN(most, RUN_BODIES) || g->lease != ret[0]->lease || g->fd >= 0 ||
+        bytes += g->bytes.len + g->lease->lens[g->index];
+        if (k && (k >= most || g->lease != ret[0]->lease || g->fd >= 0 ||
                   ret[0]->fd >= 0 || bytes > RUN_BYTES))
             break;
         ret[k++] = g;
@@ -79,23 +82,6 @@ static void run_new(struct node *n, struct grist *const list[], uint32_t k)
     HASH_ADD(hh, n->grist_runs, id, sizeof(run->id), run);
 }
 
-void grist_give(struct node *n)
-{
-    struct grist *list[RUN_BODIES];
-    uint32_t k;
-
-    /* Never refused for its size: a body and its input are far below half a ring. */
-    while (n->pool && (k = gather(n, list)) > 0 && submit(n, list, k) == 0)
-        run_new(n, list, k);
-}
-
-static void on_turn(void *arg)
-{
-    grist_give(arg);
-}
-
-/* ---- answers ---- */
-
 static void answer(struct grist *g, enum task_status status, struct span value)
 {
     g->status = status;
@@ -104,6 +90,54 @@ static void answer(struct grist *g, enum task_status status, struct span value)
     buf_add_span(&g->value, value);
     coro_wake(g->coro);
 }
+
+/* No mill will ever take them: as if one had, and had said so. */
+static void refuse(struct node *n, struct grist *const list[], uint32_t k, int why)
+{
+    bool large = why == E2BIG;
+    struct task_value v = { .error = large ? SPAN_LIT("too large for a mill")
+                                           : SPAN_LIT("no descriptor for its file") };
+    AUTO_BUF packed = BUF_INIT;
+
+    value_pack(&packed, &v);
+    run_new(n, list, k);
+    for (uint32_t i = 0; i < k; i++)
+        answer(list[i], large ? TASK_FAILED : TASK_RETRYABLE, buf_span(&packed));
+}
+
+/* Gives mills as many as they take, each mill about as many as the others. */
+static void give(struct node *n)
+{
+    uint32_t share = (n->n_mill_waiting + n->config.procs - 1) / n->config.procs, k;
+    struct grist *list[RUN_BODIES];
+
+    while (n->pool && (k = gather(n, MIN(share, RUN_BODIES), list)) > 0) {
+        if (submit(n, list, k) == 0)
+            run_new(n, list, k);
+        else if (errno != EAGAIN)
+            refuse(n, list, k, errno);
+        else
+            return;
+    }
+}
+
+void grist_room(struct node *n)
+{
+    n->grist_last = !n->grist_last;
+    if (!n->grist_last)
+        give(n);
+    node_start_waiting(n);
+    split_room(n);
+    if (n->grist_last)
+        give(n);
+}
+
+static void on_turn(void *arg)
+{
+    give(arg);
+}
+
+/* ---- answers ---- */
 
 void grist_result(struct node *n, uint64_t run, uint32_t index, enum task_status status,
                   struct span value)
@@ -139,11 +173,13 @@ int grist_pass(struct grist *g)
     if (!n->pool) /* the node ends */
         return -1;
     g->coro = coro_current();
+    /* Whoever else comes to this point before the turn's end goes with it. Where some
+     * wait already, the turn is not over, or the mills are full: then their room counts.
+     */
+    if (TAILQ_EMPTY(&n->mill_waiting))
+        loop_timer_arm(n->grist_turn, 0);
     TAILQ_INSERT_TAIL(&n->mill_waiting, g, waiting_node);
     n->n_mill_waiting++;
-    /* Whoever else comes to this point before the turn's end goes with it. */
-    if (!loop_timer_armed(n->grist_turn))
-        loop_timer_arm(n->grist_turn, 0);
     while (!g->answered && rc == 0)
         rc = coro_wait(-1);
     if (!g->answered && g->run && n->pool) {

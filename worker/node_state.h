@@ -25,7 +25,7 @@ enum {
     BATCH_VALUE_BYTES = 200 * KIB, /* then it is sent */
     BODY_IN_MEMORY = 64 * KIB,     /* of a fetched body; then it goes to a file */
 };
-/* Runs of one fetched body, or of a part of a task, are numbered above all leases. */
+/* Runs of fetched bodies, or of a part of a task, are numbered above all leases. */
 #define FIRST_IO_RUN (1ull << 63)
 /* Results of slow tasks do not wait longer than this for company. */
 #define BATCH_NS (100 * NS_PER_MS)
@@ -131,9 +131,10 @@ struct node {
     struct io_host *hosts;
     TAILQ_HEAD(, grist) mill_waiting; /* fetched bodies, */
     uint32_t n_mill_waiting;
-    struct grist_run *grist_runs;   /* and those that mills have, by run id */
-    struct loop_timer *grist_turn;  /* armed while some wait and none was refused */
-    TAILQ_HEAD(, split) splits;     /* the oldest first */
+    struct grist_run *grist_runs;  /* and those that mills have, by run id */
+    struct loop_timer *grist_turn; /* the first that waits is given when it ends */
+    bool grist_last;            /* at the last room in the pool cpu leases came first */
+    TAILQ_HEAD(, split) splits; /* the oldest first */
     struct split_part *split_parts; /* by run id */
     uint64_t next_run;
     uint32_t io_busy, unsaid; /* unsaid: batches that are */
@@ -205,8 +206,9 @@ void io_revoke(struct node_lease *l);
 void io_tend(struct node *n); /* now and then */
 
 /* node_grist.c */
-/* Gives mills as many of the waiting bodies as they take. */
-void grist_give(struct node *n);
+/* The pool has room: for what was fetched, and for all else that waits for a mill. Who
+ * comes first changes each time, so that neither starves the other. */
+void grist_room(struct node *n);
 /* A result of a run that was made of them. */
 void grist_result(struct node *n, uint64_t run, uint32_t index, enum task_status status,
                   struct span value);

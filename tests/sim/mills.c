@@ -8,6 +8,7 @@
 #include "tests/sim/ground.h"
 #include "tests/sim/sim_node.h"
 #include "worker/node_state.h"
+#include "worker/split.h"
 
 /* ---- the process pool ---- */
 
@@ -381,9 +382,10 @@ void grist_result(struct node *n, uint64_t run, uint32_t index, enum task_status
     (void)n, (void)run, (void)index, (void)status, (void)value;
 }
 
-void grist_give(struct node *n)
+void grist_room(struct node *n)
 {
-    (void)n;
+    node_start_waiting(n);
+    split_room(n);
 }
 
 void io_tend(struct node *n)
