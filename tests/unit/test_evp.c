@@ -223,29 +223,6 @@ static void several_digests_at_once(void **state)
     hash_free(h);
 }
 
-/* Keys shorter than a block, as long, longer; nothing at all. libsodium's are tested with
- * the vectors of the RFCs. */
-static void both_engines_derive_the_same_keys(void **state)
-{
-    static const size_t lens[] = { 0, 1, 16, 32, 55, 56, 63, 64, 65, 200 };
-    uint8_t a[32], b[32];
-
-    (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(lens); i++)
-        for (size_t k = 0; k < ARRAY_LEN(lens); k++) {
-            struct span x = span_of(noise, lens[i]), y = span_of(noise + 200, lens[k]);
-            evp_hmac_sha256(a, x, y);
-            crypto_hmac_sha256(b, x, y);
-            assert_memory_equal(a, b, sizeof(a));
-            evp_hkdf_sha256(a, x, y, SPAN_LIT("payload"));
-            crypto_hkdf_sha256(b, sizeof(b), x, y, SPAN_LIT("payload"));
-            assert_memory_equal(a, b, sizeof(a));
-            evp_hkdf_sha256(a, x, SPAN_NONE, y);
-            crypto_hkdf_sha256(b, sizeof(b), x, SPAN_NONE, y);
-            assert_memory_equal(a, b, sizeof(a));
-        }
-}
-
 /* RFC 8439, 2.8.2. Its associated data, which neither engine here has, changes the tag
  * alone: the text must be the RFC's, and the tag the other engine's. */
 static void aead_gives_the_rfc_s_text(void **state)
@@ -346,7 +323,6 @@ int main(void)
         cmocka_unit_test(blake2b_of_counted_bytes),
         cmocka_unit_test(engines_and_cuts_agree_on_digests),
         cmocka_unit_test(several_digests_at_once),
-        cmocka_unit_test(both_engines_derive_the_same_keys),
         cmocka_unit_test(aead_gives_the_rfc_s_text),
         cmocka_unit_test(what_one_engine_seals_the_other_opens),
         cmocka_unit_test(what_is_not_authentic_is_refused),

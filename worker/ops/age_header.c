@@ -1,7 +1,6 @@
 #include "worker/ops/age_header.h"
 
 #include "base/crypto.h"
-#include "worker/ops/evp.h"
 
 enum { COLUMNS = 64, WRAPPED = AGE_FILE_KEY + 16, SHARE_TEXT = 43, MAC_TEXT = 43 };
 
@@ -124,8 +123,8 @@ static void wrap_key(uint8_t out[32], const uint8_t secret[32], const uint8_t sh
 
     memcpy(salt, share, 32);
     memcpy(salt + 32, recipient, 32);
-    evp_hkdf_sha256(out, span_of(secret, 32), span_of(salt, sizeof(salt)),
-                    span_str(x25519_label));
+    crypto_hkdf_sha256(out, 32, span_of(secret, 32), span_of(salt, sizeof(salt)),
+                       span_str(x25519_label));
 }
 
 static int stanza_write(struct buf *out, struct span recipient,
@@ -162,8 +161,9 @@ static void header_mac(uint8_t out[32], const uint8_t file_key[AGE_FILE_KEY],
 {
     uint8_t key[32];
 
-    evp_hkdf_sha256(key, span_of(file_key, AGE_FILE_KEY), SPAN_NONE, SPAN_LIT("header"));
-    evp_hmac_sha256(out, span_of(key, sizeof(key)), header);
+    crypto_hkdf_sha256(key, sizeof(key), span_of(file_key, AGE_FILE_KEY), SPAN_NONE,
+                       SPAN_LIT("header"));
+    crypto_hmac_sha256(out, span_of(key, sizeof(key)), header);
     crypto_zero(key, sizeof(key));
 }
 

@@ -9,8 +9,8 @@ struct age_payload {
 void age_payload_key(const uint8_t file_key[AGE_FILE_KEY], const uint8_t *nonce,
                      uint8_t ret_key[AGE_PAYLOAD_KEY])
 {
-    evp_hkdf_sha256(ret_key, span_of(file_key, AGE_FILE_KEY), span_of(nonce, AGE_NONCE),
-                    SPAN_LIT("payload"));
+    crypto_hkdf_sha256(ret_key, AGE_PAYLOAD_KEY, span_of(file_key, AGE_FILE_KEY),
+                       span_of(nonce, AGE_NONCE), SPAN_LIT("payload"));
 }
 
 int age_payload_begin(const struct span *recipients, size_t n, struct buf *out,

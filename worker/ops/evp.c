@@ -1,7 +1,5 @@
 #include "worker/ops/evp.h"
 
-#include "base/crypto.h"
-
 /* The digests' own functions are called deprecated since 3.0, and are the same code. What
  * stands in front of them now allocates and wipes a context for every digest: 200 of the
  * 300 ns of a small one. BLAKE2b can be had no other way. */
@@ -106,64 +104,6 @@ void evp_hash_free(struct evp_hash *h)
     if (h->calls->evp_name)
         EVP_MD_CTX_free(h->st.evp);
     free(h);
-}
-
-/* ---- keys ---- */
-
-enum { HMAC_BLOCK = 64 };
-
-struct hmac {
-    SHA256_CTX in, out;
-};
-
-static void hmac_begin(struct hmac *h, struct span key)
-{
-    uint8_t pad[HMAC_BLOCK] = { 0 };
-
-    if (key.len > sizeof(pad))
-        SHA256(key.data, key.len, pad);
-    else if (key.len)
-        memcpy(pad, key.data, key.len);
-    for (size_t i = 0; i < sizeof(pad); i++)
-        pad[i] ^= 0x36;
-    SHA256_Init(&h->in);
-    SHA256_Update(&h->in, pad, sizeof(pad));
-    for (size_t i = 0; i < sizeof(pad); i++)
-        pad[i] ^= 0x36 ^ 0x5c;
-    SHA256_Init(&h->out);
-    SHA256_Update(&h->out, pad, sizeof(pad));
-    crypto_zero(pad, sizeof(pad));
-}
-
-static void hmac_end(struct hmac *h, uint8_t out[SHA256_DIGEST_LENGTH])
-{
-    SHA256_Final(out, &h->in);
-    SHA256_Update(&h->out, out, SHA256_DIGEST_LENGTH);
-    SHA256_Final(out, &h->out);
-    crypto_zero(h, sizeof(*h));
-}
-
-void evp_hmac_sha256(uint8_t out[32], struct span key, struct span msg)
-{
-    struct hmac h;
-
-    hmac_begin(&h, key);
-    SHA256_Update(&h.in, msg.data, msg.len);
-    hmac_end(&h, out);
-}
-
-void evp_hkdf_sha256(uint8_t out[32], struct span ikm, struct span salt, struct span info)
-{
-    static const uint8_t first = 1;
-    uint8_t prk[SHA256_DIGEST_LENGTH];
-    struct hmac h;
-
-    evp_hmac_sha256(prk, salt, ikm);
-    hmac_begin(&h, span_of(prk, sizeof(prk)));
-    SHA256_Update(&h.in, info.data, info.len);
-    SHA256_Update(&h.in, &first, 1);
-    hmac_end(&h, out);
-    crypto_zero(prk, sizeof(prk));
 }
 
 /* ---- ChaCha20-Poly1305 ---- */

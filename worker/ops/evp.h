@@ -15,11 +15,6 @@ void evp_hash_update(struct evp_hash *h, struct span bytes);
 void evp_hash_end(struct evp_hash *h, uint8_t *out); /* algo_bytes(algo) */
 void evp_hash_free(struct evp_hash *h);              /* takes NULL */
 
-/* HMAC and HKDF (RFC 5869) with SHA-256; the key that is derived has 32 bytes. */
-void evp_hmac_sha256(uint8_t out[32], struct span key, struct span msg);
-void evp_hkdf_sha256(uint8_t out[32], struct span ikm, struct span salt,
-                     struct span info);
-
 /* ChaCha20-Poly1305, IETF (RFC 8439), no associated data, 16 bytes of tag at the end. */
 enum { EVP_AEAD_TAG = 16 };
 struct evp_aead;
