@@ -426,6 +426,7 @@ static void load_lost(void *arg, uint64_t job, uint64_t cursor, uint64_t epoch)
                  "job=%llu records=%llu effect=\"what was told of beyond them is lost\"",
                  (unsigned long long)job, (unsigned long long)cursor);
 }
+
 static void load_removed(void *arg, uint64_t job, const uint8_t key[WIRE_KEY_BYTES])
 {
     sched_load_removed(sched_of(arg), job, key);

@@ -124,8 +124,9 @@ INLINE void digests(struct buf *out, const char *name, const struct digest *d, u
     }
 }
 
-void input_pack(struct buf *out, const struct task_input *in)
+size_t input_pack(struct buf *out, const struct task_input *in)
 {
+    size_t before = out->len;
     size_t n = !!in->path.len + !!in->url.len + !!in->has_data + !!in->shown.len +
                !!in->out.len + !!in->size + !!in->after.len + !!in->named;
 
@@ -143,6 +144,7 @@ void input_pack(struct buf *out, const struct task_input *in)
     number(out, "z", in->size);
     bin(out, "m", in->after);
     number(out, "l", in->named);
+    return out->len - before;
 }
 
 void value_pack(struct buf *out, const struct task_value *v)

@@ -30,7 +30,7 @@ struct task_input {
     bool has_data;     /* data may be present and empty */
     bool named;        /* "l": of a walk: the user named it, so a link is followed */
 };
-void input_pack(struct buf *out, const struct task_input *in);
+size_t input_pack(struct buf *out, const struct task_input *in); /* returns its bytes */
 int input_unpack(struct span bytes, struct task_input *ret, struct err *err);
 struct span input_shown(const struct task_input *in);
 

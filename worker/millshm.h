@@ -27,7 +27,7 @@ enum {
     MILL_FLUSH_NS = 50 * NS_PER_MS, /* or so long, before the pool is woken */
 };
 
-/* Written by the mill but for cancelled and todo. */
+/* Written by the mill but for cancelled and unbegun. */
 struct mill_control {
     /* Serial of the run << 32 | index of the task begun last. */
     alignas(64) _Atomic uint64_t on;
@@ -36,25 +36,25 @@ struct mill_control {
     _Atomic uint64_t moved;   /* counts tasks begun and blocks read: it is not stuck */
     /* By mill_run_head.place; true for as long as a cancelled run holds it. */
     alignas(64) atomic_bool cancelled[PROCPOOL_AHEAD];
-    /* By place as well: what is not begun of the run, see mill_todo. Both sides change
+    /* By place as well: what is not begun of the run, see mill_unbegun. Both sides change
      * it, by compare-and-exchange alone, so that each task is the mill's or the pool's:
      * the mill takes the first, the pool what is from some task on, for another mill. */
-    _Atomic uint64_t todo[PROCPOOL_AHEAD];
+    _Atomic uint64_t unbegun[PROCPOOL_AHEAD];
 };
 
 /* Tasks of a run from one on and before another. That the first is 0 says that the mill
  * has not taken any. */
-static inline uint64_t mill_todo(uint32_t first, uint32_t end)
+static inline uint64_t mill_unbegun(uint32_t first, uint32_t end)
 {
     return (uint64_t)first << 32 | end;
 }
-static inline uint32_t mill_todo_first(uint64_t todo)
+static inline uint32_t mill_unbegun_first(uint64_t unbegun)
 {
-    return (uint32_t)(todo >> 32);
+    return (uint32_t)(unbegun >> 32);
 }
-static inline uint32_t mill_todo_end(uint64_t todo)
+static inline uint32_t mill_unbegun_end(uint64_t unbegun)
 {
-    return (uint32_t)todo;
+    return (uint32_t)unbegun;
 }
 
 struct mill_shm {

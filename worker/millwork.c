@@ -38,11 +38,11 @@ struct millwork {
 struct job {
     const struct mill_run_head *head;
     struct mill_run run;
-    int body_fd;            /* owned; -1 = none */
-    _Atomic uint64_t *todo; /* what is not begun of it */
-    uint32_t index;         /* of the task that was taken last, */
-    struct span input;      /* and what it is about */
-    struct span body;       /* of it, with MILL_BODY_BYTES */
+    int body_fd;               /* owned; -1 = none */
+    _Atomic uint64_t *unbegun; /* what is not begun of it */
+    uint32_t index;            /* of the task that was taken last, */
+    struct span input;         /* and what it is about */
+    struct span body;          /* of it, with MILL_BODY_BYTES */
 };
 
 /* Good to a few ms, costs no system call: limits and flushes need no more. */
@@ -245,16 +245,16 @@ static int receive_fd(void)
 /* Takes the next task of a run, unless the pool has; false: none is left, for good. */
 static bool take_task(struct job *job)
 {
-    uint64_t seen = atomic_load_explicit(job->todo, memory_order_relaxed);
-    uint32_t end = mill_todo_end(seen), next = mill_todo_first(seen);
+    uint64_t seen = atomic_load_explicit(job->unbegun, memory_order_relaxed);
+    uint32_t end = mill_unbegun_end(seen), next = mill_unbegun_first(seen);
     bool has_bodies = job->head->body == MILL_BODY_BYTES;
 
     while (next < end && mill_run_is_done(&job->run, next))
         next++;
     CHECK(end <= job->head->n);
-    while (next < end &&
-           !atomic_compare_exchange_weak(job->todo, &seen, mill_todo(next + 1, end)))
-        end = mill_todo_end(seen);
+    while (next < end && !atomic_compare_exchange_weak(job->unbegun, &seen,
+                                                       mill_unbegun(next + 1, end)))
+        end = mill_unbegun_end(seen);
     if (next >= end)
         return false;
     for (; job->index < next; job->index++) {
@@ -279,7 +279,7 @@ static void serve_run(struct millwork *m, const struct mill_run_head *head)
     bool more;
 
     CHECK(head->place < PROCPOOL_AHEAD && head->spec_slot < MILL_SPEC_SLOTS);
-    job.todo = &control->todo[head->place];
+    job.unbegun = &control->unbegun[head->place];
     m->env.cancelled = &control->cancelled[head->place];
     m->env.moved = &control->moved;
     if (head->body == MILL_BODY_FD)

@@ -224,8 +224,8 @@ static bool give(struct mill *m, struct run *run)
     run->head->spec_slot = (uint32_t)slot;
     run->given_ns = loop_now_ns(m->pool->loop);
     atomic_store(&m->proc.shm->control.cancelled[run->head->place], run->cancelled);
-    atomic_store(&m->proc.shm->control.todo[run->head->place],
-                 mill_todo(0, run->head->n));
+    atomic_store(&m->proc.shm->control.unbegun[run->head->place],
+                 mill_unbegun(0, run->head->n));
     memcpy(at, run->head, run->parts.bytes);
     ring_push(&m->proc.work);
     millproc_wake_work(&m->proc);
@@ -290,26 +290,24 @@ static struct mill *idle_mill(struct procpool *pool)
 }
 
 /* The later half of what a mill has not begun of a run: how many tasks, and from where
- * on. What the mill says of it is not believed: tasks with a result are no part of it,
- * and one at least stays, which the mill is on or begins with. */
-static uint32_t later_half(const struct run *run, uint64_t todo, uint32_t *ret_from)
+ * on. What the mill says of it is not believed: tasks with a result are no part of
+ * it. One at least stays, which the mill is on or begins with. */
+static uint32_t later_half(const struct run *run, uint64_t unbegun, uint32_t *ret_from)
 {
     uint32_t n = 0, from = run->head->n;
 
-    for (uint32_t i = mill_todo_first(todo); i < run->head->n; i++)
+    for (uint32_t i = mill_unbegun_first(unbegun); i < run->head->n; i++)
         n += !mill_run_is_done(&run->parts, i);
-    n = (n + 1) / 2;
-    if (n >= run->left)
-        return 0;
+    n = (n + 1) / 2; /* so one at least stays of two or more */
     for (uint32_t left = n; left > 0;)
         left -= !mill_run_is_done(&run->parts, --from);
     *ret_from = from;
     return n;
 }
 
-static _Atomic uint64_t *todo_of(const struct run *run)
+static _Atomic uint64_t *unbegun_of(const struct run *run)
 {
-    return &run->mill->proc.shm->control.todo[run->head->place];
+    return &run->mill->proc.shm->control.unbegun[run->head->place];
 }
 
 /* What was taken from a run's mill becomes a run of the same id. */
@@ -332,12 +330,13 @@ static struct run *run_divide(struct run *run, uint32_t n, uint32_t from)
 /* False: nothing is left, or its mill takes a task at this moment. */
 static bool share(struct procpool *pool, struct mill *idle, struct run *run)
 {
-    uint64_t seen = atomic_load(todo_of(run));
+    uint64_t seen = atomic_load(unbegun_of(run));
     uint32_t from, n = later_half(run, seen, &from);
     struct run *half;
 
-    if (n == 0 || !atomic_compare_exchange_strong(todo_of(run), &seen,
-                                                  mill_todo(mill_todo_first(seen), from)))
+    if (n == 0 ||
+        !atomic_compare_exchange_strong(unbegun_of(run), &seen,
+                                        mill_unbegun(mill_unbegun_first(seen), from)))
         return false;
     half = run_divide(run, n, from);
     run->given_ns = loop_now_ns(pool->loop);
@@ -353,7 +352,7 @@ static struct run *most_to_share(struct procpool *pool, bool *ret_early)
     int64_t now = loop_now_ns(pool->loop);
     struct run *run, *most = NULL;
     uint32_t n_most = 0, n, from;
-    uint64_t todo;
+    uint64_t unbegun;
 
     *ret_early = false;
     TAILQ_FOREACH (run, &pool->runs, pool_node) {
@@ -363,10 +362,10 @@ static struct run *most_to_share(struct procpool *pool, bool *ret_early)
             *ret_early = true;
             continue;
         }
-        todo = atomic_load(todo_of(run));
-        if ((mill_todo_end(todo) - mill_todo_first(todo) + 1) / 2 <= n_most)
+        unbegun = atomic_load(unbegun_of(run));
+        if ((mill_unbegun_end(unbegun) - mill_unbegun_first(unbegun) + 1) / 2 <= n_most)
             continue; /* no more, even if none of them has a result */
-        n = later_half(run, todo, &from);
+        n = later_half(run, unbegun, &from);
         if (n > n_most) {
             n_most = n;
             most = run;

@@ -203,9 +203,7 @@ int chunk_add(struct tm_job *job, const struct tm_input *in, struct err *err)
         return starve(job);
     if (!f)
         f = filling_new(job, node);
-    size_t from = f->body.len;
-    input_pack(&f->body, &input);
-    size_t len = f->body.len - from;
+    size_t from = f->body.len, len = input_pack(&f->body, &input);
     job->open_bytes += len;
     if (len > c->input_max) {
         take_back(job, f, from);

@@ -22,16 +22,8 @@ start_joined_worker() {
     start_worker
     until_ok joined
 }
-kill_and_restart() {
-    stop "$COORD" -9
-    start_coordinator --durability none 9>&-
-}
-lines_are() { [ "$(wc -l <"$1")" -ge "$2" ]; }
-ended() { timeout 5 tidemill wait --timeout 1ms "$1"; }
-
-@test "inputs that were taken and are lost: their submitter is told so, once" {
-    needs_failpoint tidemill-coordinator store_behind_before
-    many 4
+# A client whose inputs come from descriptor 9. It has told of two, and nothing is saved.
+feed_two() {
     start_held
     start_joined_worker
     mkfifo list
@@ -42,6 +34,18 @@ ended() { timeout 5 tidemill wait --timeout 1ms "$1"; }
     printf '%s\n' many/f00000 many/f00001 >&9
     until_ok lines_are sums 2
     until_ok test -e points/store_behind_before
+}
+kill_and_restart() {
+    stop "$COORD" -9
+    start_coordinator --durability none 9>&-
+}
+lines_are() { [ "$(wc -l <"$1")" -ge "$2" ]; }
+ended() { timeout 5 tidemill wait --timeout 1ms "$1"; }
+
+@test "inputs that were taken and are lost: their submitter is told so, once" {
+    needs_failpoint tidemill-coordinator store_behind_before
+    many 4
+    feed_two
     kill_and_restart
     local code=0
     wait "$client" || code=$?
@@ -54,7 +58,8 @@ ended() { timeout 5 tidemill wait --timeout 1ms "$1"; }
     grep -q 'killed_before_saving job=1 records=0 ' coord.err
     # All else goes on.
     tidemill hash -r many | sha256sum -c --quiet
-    tidemill job cancel j1
+    cancelled() { tidemill job show j1 | grep -Eq '^state +cancelled$'; }
+    until_ok cancelled # nobody can add the rest of its inputs
     stop "$COORD"
     run -0 tidemill-coordinator check --state state
 }
@@ -141,16 +146,7 @@ ended() { timeout 5 tidemill wait --timeout 1ms "$1"; }
 @test "ended cleanly what is still to be saved is saved: a cursor goes on where it was" {
     needs_failpoint tidemill-coordinator store_behind_before
     many 6
-    start_held
-    start_joined_worker
-    mkfifo list
-    tidemill hash --files-from list >sums 2>err 3>&- &
-    client=$!
-    PIDS+=("$client")
-    exec 9>list
-    printf '%s\n' many/f00000 many/f00001 >&9
-    until_ok lines_are sums 2
-    until_ok test -e points/store_behind_before
+    feed_two
     printf '%s\n' many/f00002 many/f00003 >&9 # these wait behind what is held
     until_ok lines_are sums 4
     kill "$COORD"

@@ -37,6 +37,15 @@ start_small() {
     start_worker
 }
 
+# A client whose inputs come from descriptor 8.
+open_feed() {
+    mkfifo feed
+    tidemill hash --files-from feed >out 2>err 3>&- &
+    client=$!
+    PIDS+=("$client")
+    exec 8>feed
+}
+
 @test "below the first mark jobs are refused with a hint; what was taken runs, and can be read" {
     start_small 16MiB
     job_of_100000
@@ -54,10 +63,7 @@ start_small() {
 @test "below the marks a submitter waits, and goes on when there is room" {
     start_small 16MiB
     echo 1 >first
-    mkfifo feed
-    tidemill hash --files-from feed >out 2>err 3>&- &
-    client=$!
-    exec 8>feed
+    open_feed
     fill 10000
     until_ok grep -q disk_low coord.err
     echo first >&8
@@ -74,10 +80,7 @@ start_small() {
     start_small 0B # no marks: what comes in fills the disk
     job_of_100000
     tidemill wait j1
-    mkfifo feed
-    tidemill hash --files-from feed >out 2>err 3>&- &
-    client=$!
-    exec 8>feed
+    open_feed
     echo first >&8
     one_done() { tidemill job show j2 | grep -Eq '^ok +1$'; }
     until_ok one_done
@@ -135,11 +138,7 @@ start_small() {
     start_coordinator --reserve 0B --durability none
     start_worker
     echo 1 >first
-    mkfifo feed
-    tidemill hash --files-from feed >out 2>err 3>&- &
-    client=$!
-    PIDS+=("$client")
-    exec 8>feed
+    open_feed
     echo first >&8
     until_ok grep -q first out
     fill 0
@@ -168,11 +167,7 @@ start_small() {
         start_coordinator --reserve 16MiB --durability none
     start_worker
     echo 1 >first
-    mkfifo feed
-    tidemill hash --files-from feed >out 2>err 3>&- &
-    client=$!
-    PIDS+=("$client")
-    exec 8>feed
+    open_feed
     echo first >&8
     until_ok grep -q first out # and nothing of it is on disk
     until_ok test -e points/store_behind_before

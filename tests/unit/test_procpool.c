@@ -105,10 +105,9 @@ static void submit(uint64_t id, const char *(*file)(unsigned i), uint32_t n)
     static uint32_t tasks[TASKS_MAX], lens[TASKS_MAX];
     AUTO_BUF packed = BUF_INIT;
 
-    for (uint32_t i = 0, before = 0; i < n; i++, before = (uint32_t)packed.len) {
+    for (uint32_t i = 0; i < n; i++) {
         struct task_input in = { .path = span_str(file(i)) };
-        input_pack(&packed, &in);
-        lens[i] = (uint32_t)packed.len - before;
+        lens[i] = (uint32_t)input_pack(&packed, &in);
         tasks[i] = i;
     }
     struct procpool_run run = { .id = id,
@@ -214,10 +213,8 @@ static void what_is_skipped_is_not_run(void **state)
     AUTO_BUF packed = BUF_INIT;
 
     (void)state;
-    for (size_t i = 0, before = 0; i < 4; i++, before = packed.len) {
-        input_pack(&packed, &in);
-        lens[i] = (uint32_t)(packed.len - before);
-    }
+    for (size_t i = 0; i < 4; i++)
+        lens[i] = (uint32_t)input_pack(&packed, &in);
     struct procpool_run run = { .id = 6,
                                 .spec_id = 1,
                                 .n = 4,
@@ -261,10 +258,8 @@ static void bodies_of_a_run(void **state)
     uint32_t lens[4];
 
     (void)state;
-    for (size_t i = 0, before = 0; i < 4; i++, before = packed.len) {
-        input_pack(&packed, &in);
-        lens[i] = (uint32_t)(packed.len - before);
-    }
+    for (size_t i = 0; i < 4; i++)
+        lens[i] = (uint32_t)input_pack(&packed, &in);
     struct procpool_run run = { .id = 7,
                                 .spec_id = 1,
                                 .n = 4,

@@ -111,7 +111,7 @@ static void serve_run(struct mill_control *control, const struct mill_run_head *
 
     if (!mill_run_is_done(&run, 0) &&
         open(getenv(MARK), O_CREAT | O_EXCL | O_WRONLY, 0600) >= 0)
-        while (atomic_load(&control->todo[head->place]) == mill_todo(0, head->n))
+        while (atomic_load(&control->unbegun[head->place]) == mill_unbegun(0, head->n))
             usleep(100);
     value_pack(&packed, &v);
     for (uint32_t i = 0; i < head->n; i++)
@@ -243,10 +243,8 @@ static void submit(uint64_t id, enum part_kind kind, enum answer answer)
         memcpy(part.key, secret, sizeof(secret));
     struct task_input in = { .path = SPAN_LIT("/f") };
     AUTO_BUF packed = BUF_INIT;
-    uint32_t task = 0, len;
+    uint32_t task = 0, len = (uint32_t)input_pack(&packed, &in);
 
-    input_pack(&packed, &in);
-    len = (uint32_t)packed.len;
     struct procpool_run run = { .id = id,
                                 .spec_id = 1,
                                 .n = 1,
@@ -264,11 +262,10 @@ static void submit_whole(uint32_t n, uint32_t gates)
     uint32_t tasks[8] = { 0 }, lens[8];
     AUTO_BUF packed = BUF_INIT;
 
-    for (uint32_t i = 0, before = 0; i < n; i++, before = (uint32_t)packed.len) {
+    for (uint32_t i = 0; i < n; i++) {
         struct task_input in = { .path = gates & BIT(i) ? SPAN_LIT("/gate")
                                                         : SPAN_LIT("/f") };
-        input_pack(&packed, &in);
-        lens[i] = (uint32_t)packed.len - before;
+        lens[i] = (uint32_t)input_pack(&packed, &in);
     }
     struct procpool_run run = { .id = WHOLE,
                                 .spec_id = 1,
