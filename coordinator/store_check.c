@@ -12,12 +12,14 @@
 
 struct check {
     struct sql *q;
+    const char *place; /* the columns of a body's, if this schema has them */
     FILE *out;
     struct check_totals *totals;
     struct job_row job;             /* the one that is being checked */
     uint64_t first, cursor;         /* of its next chunk, of its next visible record */
     uint64_t by[TASK_STATUS_COUNT]; /* its visible records */
     uint64_t bytes;                 /* of its inputs and their values */
+    uint64_t body_end;              /* of the last body in the order of segments */
     /* The chunk whose batches are being read: one bit a task that has a record. */
     uint32_t seq, n;
     uint64_t chunk_first;
@@ -56,6 +58,22 @@ static void each(struct check *c, const char *what, const char *text, int64_t ar
     sqlite3_finalize(st);
 }
 
+/* The body of a row, whose id is its first column; or a finding and none. */
+static struct body body_of(struct check *c, sqlite3_stmt *st, int i, int i_at,
+                           const char *what, uint64_t which)
+{
+    struct body body = { 0 };
+    struct err err = { 0 };
+
+    if (!body_place_whole(st, column_u64(st, 0), i_at))
+        found(c, "%s %llu: the place of its bytes is not what was written", what,
+              (unsigned long long)which);
+    if (body_read(c->q, st, i, i_at, &body, &err) != READ_OK)
+        found(c, "%s %llu: %s", what, (unsigned long long)which,
+              err.text[0] ? err.text : "its bytes are not in their segment");
+    return body;
+}
+
 /* ---- records ---- */
 
 static void check_tasks(struct check *c, const struct batch_row *b)
@@ -80,8 +98,6 @@ static void check_tasks(struct check *c, const struct batch_row *b)
             c->by[b->statuses->data[i]]++;
     }
     c->totals->records += b->n;
-    if (!b->pending)
-        c->bytes += b->values->len;
 }
 
 static void check_batch(struct check *c, sqlite3_stmt *st)
@@ -102,28 +118,29 @@ static void check_batch(struct check *c, sqlite3_stmt *st)
         .statuses = bytes_taken(column_span(st, 10), n),
         .attempts = numbers_taken(column_span(st, 11), n),
         .lens = numbers_taken(column_span(st, 12), n),
-        .values = blob_new(column_span(st, 13)),
     };
+    struct body values = body_of(c, st, 13, 14, "batch", b.row);
 
     digest_batch_head(&b, head);
-    digest_batch_rest(blob_span(b.statuses), blob_span(b.lens), blob_span(b.values),
-                      rest);
+    digest_batch_rest(blob_span(b.statuses), blob_span(b.lens), values.span, rest);
     if (!span_eq(column_span(st, 6), span_of(head, sizeof(head))))
         found(c, "batch %llu: tasks, attempts or node are not what was written",
               (unsigned long long)b.row);
     if (!span_eq(column_span(st, 7), span_of(rest, sizeof(rest))))
         found(c, "batch %llu: statuses or values are not what was written",
               (unsigned long long)b.row);
-    if (batch_row_fits(&b, &values_len) && values_len == b.values->len)
+    if (batch_row_fits(&b, &values_len) && values_len == values.span.len) {
         check_tasks(c, &b);
-    else
+        c->bytes += b.pending ? 0 : values_len;
+    } else {
         found(c, "batch %llu: its parts do not fit one another",
               (unsigned long long)b.row);
+    }
     blob_unref(b.tasks);
     blob_unref(b.statuses);
     blob_unref(b.attempts);
     blob_unref(b.lens);
-    blob_unref(b.values);
+    body_done(&values);
 }
 
 /* ---- chunks ---- */
@@ -134,10 +151,10 @@ static void check_chunk(struct check *c, sqlite3_stmt *st)
     uint32_t seq = (uint32_t)column_u64(st, 0) /* of job << 32 | seq */,
              n = (uint32_t)column_u64(st, 2);
     struct blob *lens = numbers_taken(column_span(st, 4), n);
-    struct span body = column_span(st, 5);
+    struct body body = body_of(c, st, 5, 7, "chunk", seq);
     uint64_t bytes = 0;
 
-    digest_chunk(blob_span(lens), body, column_span(st, 6), digest);
+    digest_chunk(blob_span(lens), body.span, column_span(st, 6), digest);
     if (!span_eq(column_span(st, 3), span_of(digest, sizeof(digest))))
         found(c, "chunk %u: its inputs are not what was accepted", seq);
     if (n == 0 || n > WIRE_CHUNK_TASKS_MAX || lens->len != n * sizeof(uint32_t)) {
@@ -146,7 +163,7 @@ static void check_chunk(struct check *c, sqlite3_stmt *st)
     } else {
         for (uint32_t i = 0; i < n; i++)
             bytes += ((const uint32_t *)lens->data)[i];
-        if (bytes != body.len)
+        if (bytes != body.span.len)
             found(c, "chunk %u: its inputs have another length than stands there", seq);
     }
     if (seq != c->seq)
@@ -158,16 +175,17 @@ static void check_chunk(struct check *c, sqlite3_stmt *st)
     c->n = n;
     c->first = c->chunk_first + n;
     c->seq = seq + 1;
-    c->bytes += lens->len + body.len + column_span(st, 6).len;
+    c->bytes += lens->len + body.span.len + column_span(st, 6).len;
     blob_unref(lens);
+    body_done(&body);
     c->totals->chunks++;
     c->totals->tasks += n;
     memset(c->seen, 0, sizeof(c->seen));
-    each(
-        c, "batches",
+    AUTO_FREE char *text = xasprintf(
         "SELECT row, cursor, chunk, epoch, lease, n, head, digest, node, tasks, statuses,"
-        " attempts, lens, vals FROM batch WHERE job = ? AND chunk = ? ORDER BY row",
-        (int64_t)c->job.id, seq, check_batch);
+        " attempts, lens, vals, %s FROM batch WHERE job = ? AND chunk = ? ORDER BY row",
+        c->place);
+    each(c, "batches", text, (int64_t)c->job.id, seq, check_batch);
 }
 
 /* ---- jobs ---- */
@@ -217,10 +235,11 @@ static void check_job(struct check *c, sqlite3_stmt *st)
     c->bytes = job_row_bytes(&c->job);
     c->seq = 0;
     memset(c->by, 0, sizeof(c->by));
-    each(c, "chunks",
-         "SELECT id, first, n, digest, lens, body, node FROM chunk WHERE id"
-         " BETWEEN " SQL_CHUNKS_OF("?1") " AND ?2 = 0 ORDER BY id",
-         (int64_t)c->job.id, 0, check_chunk);
+    AUTO_FREE char *text =
+        xasprintf("SELECT id, first, n, digest, lens, body, node, %s FROM chunk WHERE id"
+                  " BETWEEN " SQL_CHUNKS_OF("?1") " AND ?2 = 0 ORDER BY id",
+                  c->place);
+    each(c, "chunks", text, (int64_t)c->job.id, 0, check_chunk);
     each(
         c, "cursors",
         "SELECT cursor, n, row FROM batch WHERE job = ? AND ?2 = 0 AND cursor IS NOT NULL"
@@ -273,11 +292,24 @@ static void check_lost(struct check *c, sqlite3_stmt *st)
           (unsigned long long)column_u64(st, 0));
 }
 
+static void check_overlap(struct check *c, sqlite3_stmt *st)
+{
+    uint64_t at = column_u64(st, 0);
+
+    if (at < c->body_end)
+        found(c, "segment %u: two rows have the bytes at %u", segment_of(at),
+              (uint32_t)at);
+    c->body_end = at + column_u64(st, 1);
+}
+
 static void check_all(struct check *c)
 {
     int64_t version = 0;
     struct err err;
 
+    if (sql_scalar(c->q, "PRAGMA user_version", &version, &err) < 0)
+        found(c, "%s", err.text);
+    c->place = version >= SCHEMA_SEGMENTS ? BODY_PLACE : "NULL, NULL, NULL";
     each(c, "the database", "PRAGMA integrity_check", 0, 0, check_page);
     each(c, "the epoch",
          "SELECT count(*) = 2 AND min(v >= 0) FROM meta WHERE k IN ('epoch', 'run')", 0,
@@ -289,11 +321,15 @@ static void check_all(struct check *c)
          "SELECT id, length(key) FROM removed WHERE length(key) != 16 OR id IN"
          " (SELECT id FROM job)",
          0, 0, check_removed);
-    if (sql_scalar(c->q, "PRAGMA user_version", &version, &err) == 0 &&
-        version == SCHEMA_VERSION)
+    if (version >= SCHEMA_LOST)
         each(c, "what was lost",
              "SELECT DISTINCT job FROM lost WHERE job NOT IN (SELECT id FROM job)", 0, 0,
              check_lost);
+    if (version >= SCHEMA_SEGMENTS)
+        each(c, "segments",
+             "SELECT at, size FROM chunk WHERE at IS NOT NULL UNION ALL"
+             " SELECT at, size FROM batch WHERE at IS NOT NULL ORDER BY at",
+             0, 0, check_overlap);
     each(c, "chunks",
          "SELECT 'job ' || (id >> 32) || ': chunk', id & 4294967295 FROM chunk"
          " WHERE id >> 32 NOT IN (SELECT id FROM job"

@@ -49,6 +49,12 @@ void digest_key(const struct key_row *k, uint8_t out[WIRE_DIGEST_BYTES])
     digest(numbers, ARRAY_LEN(numbers), bytes, ARRAY_LEN(bytes), out);
 }
 
+void digest_place(uint64_t id, uint64_t at, uint64_t size, uint8_t out[WIRE_DIGEST_BYTES])
+{
+    const uint64_t numbers[] = { id, at, size };
+    digest(numbers, ARRAY_LEN(numbers), NULL, 0, out);
+}
+
 /* As the client made it (R3). */
 void digest_chunk(struct span lens, struct span body, struct span node,
                   uint8_t out[WIRE_DIGEST_BYTES])

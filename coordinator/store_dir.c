@@ -1,4 +1,5 @@
 #include "coordinator/store_dir.h"
+#include "coordinator/segment.h"
 #include "coordinator/server_key.h"
 
 #include <dirent.h>
@@ -82,7 +83,7 @@ static bool is_data(const char *name)
 {
     return strncmp(name, "tidemill.db", 11) == 0 || strcmp(name, "reserve") == 0 ||
            strcmp(name, SERVER_KEY) == 0 || strcmp(name, SERVER_KEY_NEXT) == 0 ||
-           strcmp(name, SERVER_KEY_OLD) == 0;
+           strcmp(name, SERVER_KEY_OLD) == 0 || segment_number(name);
 }
 
 void dir_clear(const char *dir)

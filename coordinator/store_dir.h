@@ -11,7 +11,7 @@ int dir_make(const char *dir, struct err *err);
 int dir_lock(const char *dir, int *ret_fd, struct err *err);
 /* The names in it are on disk when this returns. */
 int dir_sync(const char *dir, struct err *err);
-/* Deletes the database, its log, the reserve and the keys. */
+/* Deletes the database, its log, segments, the reserve and the keys. */
 void dir_clear(const char *dir);
 /* Deletes the state's files and, when it is empty then, the directory. */
 void dir_remove(const char *dir);

@@ -1,9 +1,9 @@
 /* Moving a state. The order of the steps, each on disk before the next:
  *
  *     moving-from is in NEW           NEW is refused     OLD can be used
- *     the keys and the database are in NEW, whole
+ *     keys, segments and database are in NEW, whole
  *     moved-to is in OLD              both are refused   "move" again finishes it
- *     OLD's database and keys get other names
+ *     OLD's database, segments and keys get other names
  *     moving-from is gone             NEW can be used    OLD is refused for ever
  *
  * Before moved-to is there, a second call copies anew: OLD may have gone on meanwhile.
@@ -20,6 +20,7 @@
 
 #include "base/crypto.h"
 #include "base/failpoint.h"
+#include "coordinator/segment.h"
 #include "coordinator/server_key.h"
 #include "coordinator/store_dir.h"
 #include "coordinator/store_note.h"
@@ -37,6 +38,9 @@ struct move {
     bool made;             /* NEW, by this call */
     bool marked;           /* OLD, by an earlier call or this one */
 };
+
+/* What is done with a file of OLD. */
+typedef int move_fn(const struct move *m, const char *name, struct err *err);
 
 static bool has(const char *dir, const char *name)
 {
@@ -129,22 +133,42 @@ static int take_up(struct move *m, const char *to, struct err *err)
 
 /* ---- copying ---- */
 
-static int copy_pieces(int from, int to, char *piece, size_t size)
+static int copy_range(int from, int to, off_t at, off_t end, char *piece, size_t size)
 {
-    ssize_t n;
-
-    while ((n = read(from, piece, size)) > 0)
-        for (ssize_t at = 0, w; at < n; at += w)
-            if ((w = write(to, piece + at, (size_t)(n - at))) < 0)
+    while (at < end) {
+        ssize_t n = pread(from, piece, MIN(size, (size_t)(end - at)), at);
+        for (ssize_t done = 0, w; done < n; done += w)
+            if ((w = pwrite(to, piece + done, (size_t)(n - done), at + done)) < 0)
                 return -1;
-    return n < 0 ? -1 : 0;
+        if (n <= 0)
+            return n < 0 ? -1 : 0;
+        at += n;
+    }
+    return 0;
 }
 
-static int copy_bytes(int from, int to)
+/* Holes stay holes: of a segment they may be nearly all. */
+static int copy_data(int from, int to, off_t len, char *piece, size_t size)
+{
+    for (off_t at = 0, end; at < len; at = end) {
+        off_t data = lseek(from, at, SEEK_DATA);
+        if (data < 0 && errno == ENXIO)
+            break;
+        if (data < 0) /* the file system cannot tell */
+            data = at;
+        end = lseek(from, data, SEEK_HOLE);
+        end = end < 0 ? len : end;
+        if (copy_range(from, to, data, end, piece, size) < 0)
+            return -1;
+    }
+    return ftruncate(to, len);
+}
+
+static int copy_bytes(int from, int to, off_t len)
 {
     enum { PIECE = MIB };
     AUTO_FREE char *piece = xmalloc(PIECE);
-    int rc = copy_pieces(from, to, piece, PIECE);
+    int rc = copy_data(from, to, len, piece, PIECE);
 
     crypto_zero(piece, PIECE); /* it may have been a key */
     if (FAILPOINT_ERROR("move_copy")) {
@@ -170,12 +194,11 @@ static int copy_file(const struct move *m, const char *name, struct err *err)
         goto out;
     }
     to = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, st.st_mode & 0777);
-    if (to < 0 || copy_bytes(from, to) < 0) {
+    if (to < 0 || copy_bytes(from, to, st.st_size) < 0) {
         err_sys(err, 1, "cannot copy %s to %s", source, target);
         goto out;
     }
-    /* With the names of all directories above, whoever made them. */
-    rc = syncfs(to) < 0 ? err_sys(err, 1, "cannot write %s to disk", target) : 0;
+    rc = 0;
 out:
     if (from >= 0)
         close(from);
@@ -185,12 +208,38 @@ out:
 }
 
 /* Who pinned the coordinator's key finds it at the new place. */
-static int copy_keys(const struct move *m, struct err *err)
+static int each_key(const struct move *m, move_fn *fn, struct err *err)
 {
     for (size_t i = 0; i < ARRAY_LEN(key_files); i++)
-        if (has(m->old, key_files[i]) && copy_file(m, key_files[i], err) < 0)
+        if (has(m->old, key_files[i]) && fn(m, key_files[i], err) < 0)
             return -1;
     return 0;
+}
+
+static int each_segment(const struct move *m, move_fn *fn, struct err *err)
+{
+    DIR *d = opendir(m->old);
+    int rc = d ? 0 : err_sys(err, 1, "cannot read the directory %s", m->old);
+
+    for (struct dirent *e; rc == 0 && (e = readdir(d));)
+        if (segment_number(e->d_name))
+            rc = fn(m, e->d_name, err);
+    if (d)
+        closedir(d);
+    return rc;
+}
+
+/* With the names of all directories above, whoever made them. */
+static int sync_new(const struct move *m, struct err *err)
+{
+    int fd = open(m->to, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int rc = fd < 0 || syncfs(fd) < 0
+                 ? err_sys(err, 1, "cannot write the directory %s to disk", m->to)
+                 : 0;
+
+    if (fd >= 0)
+        close(fd);
+    return rc;
 }
 
 static int copy(const struct move *m, struct err *err)
@@ -200,8 +249,9 @@ static int copy(const struct move *m, struct err *err)
     FAILPOINT("move_guarded");
     dir_clear(m->to); /* an interrupted copy */
     reserve_let_go(m->old);
-    if (sql_empty_log(m->old, err) < 0 || copy_keys(m, err) < 0 ||
-        copy_file(m, DB, err) < 0)
+    if (sql_empty_log(m->old, err) < 0 || each_key(m, copy_file, err) < 0 ||
+        each_segment(m, copy_file, err) < 0 || copy_file(m, DB, err) < 0 ||
+        sync_new(m, err) < 0)
         return -1;
     FAILPOINT("move_copied");
     return 0;
@@ -251,11 +301,9 @@ static int set_aside(const struct move *m, struct err *err)
 {
     AUTO_FREE char *reserve = xasprintf("%s/reserve", m->old);
 
-    if (rename_aside(m, DB, err) < 0)
+    if (rename_aside(m, DB, err) < 0 || each_segment(m, rename_aside, err) < 0 ||
+        each_key(m, rename_aside, err) < 0)
         return -1;
-    for (size_t i = 0; i < ARRAY_LEN(key_files); i++)
-        if (rename_aside(m, key_files[i], err) < 0)
-            return -1;
     unlink(reserve);
     return dir_sync(m->old, err);
 }

@@ -20,10 +20,11 @@ static const char schema[] =
     " digest BLOB) WITHOUT ROWID;"
     /* id: job << 32 | seq */
     "CREATE TABLE chunk(id INTEGER PRIMARY KEY, first INT, n INT, digest BLOB,"
-    " node BLOB, lens BLOB, body BLOB);"
+    " node BLOB, lens BLOB, body BLOB, at INT, size INT,"
+    " place BLOB);"
     "CREATE TABLE batch(row INTEGER PRIMARY KEY, job INT, chunk INT, cursor INT,"
     " epoch INT, lease INT, n INT, head BLOB, digest BLOB, node BLOB, tasks BLOB,"
-    " statuses BLOB, attempts BLOB, lens BLOB, vals BLOB);"
+    " statuses BLOB, attempts BLOB, lens BLOB, vals BLOB, at INT, size INT, place BLOB);"
     "CREATE INDEX batch_cursor ON batch(job, cursor);"
     /* With n and cursor, a start counts records without reading a single one. */
     "CREATE INDEX batch_chunk ON batch(job, chunk, n, cursor);"
@@ -33,6 +34,17 @@ static const char schema[] =
 static const char schema_lost[] =
     "CREATE TABLE IF NOT EXISTS lost(job INT, cursor INT, epoch INT,"
     " PRIMARY KEY(job, cursor)) WITHOUT ROWID;";
+/* Bodies of 16 KiB and more are in segments (store_body.c); in rows of schemas before 8
+ * these columns are NULL, as in those of small bodies. The indexes have rows of large
+ * ones alone. */
+static const char schema_place[] =
+    "ALTER TABLE chunk ADD COLUMN at INT; ALTER TABLE chunk ADD COLUMN size INT;"
+    "ALTER TABLE chunk ADD COLUMN place BLOB;"
+    "ALTER TABLE batch ADD COLUMN at INT; ALTER TABLE batch ADD COLUMN size INT;"
+    "ALTER TABLE batch ADD COLUMN place BLOB;";
+static const char schema_segments[] =
+    "CREATE INDEX chunk_at ON chunk(at, size) WHERE at IS NOT NULL;"
+    "CREATE INDEX batch_at ON batch(at, size) WHERE at IS NOT NULL;";
 
 /* ---- opening ---- */
 
@@ -107,14 +119,17 @@ static int set_up(struct sql *q, enum durability durability, bool *ret_new,
         check_version(q, &version, err) < 0)
         return -1;
     *ret_new = version == 0;
+    if (*ret_new && bodies_refuse(q, err) < 0)
+        return -1;
     if ((version && sql_exec(q, synchronous[DURABILITY_FULL], err) < 0) ||
         empty_log(q, err) < 0)
         return -1;
     sql_limit_log(q, LOG_MAX_BYTES);
     if (version == SCHEMA_VERSION)
         return 0;
-    AUTO_FREE char *text = xasprintf("BEGIN;%s%sPRAGMA user_version=%d;COMMIT",
-                                     version ? "" : schema, schema_lost, SCHEMA_VERSION);
+    AUTO_FREE char *text = xasprintf("BEGIN;%s%s%sPRAGMA user_version=%d;COMMIT",
+                                     version ? schema_place : schema, schema_lost,
+                                     schema_segments, SCHEMA_VERSION);
     return sql_exec(q, text, err);
 }
 
@@ -189,7 +204,9 @@ int sql_open(const char *dir, enum durability durability, struct epoch *ret_epoc
 
     if (connect_db(dir, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, &q, err) < 0)
         return -1;
-    if (begin(q, durability, ret_epoch, err) < 0 || prepare_all(q, err) < 0) {
+    /* Bodies are on disk before the rows that the log has of them. */
+    if (bodies_open(q, dir, durability, err) < 0 ||
+        begin(q, durability, ret_epoch, err) < 0 || prepare_all(q, err) < 0) {
         sql_close(q);
         return -1;
     }
@@ -210,7 +227,8 @@ int sql_open_readonly(const char *dir, struct sql **ret, struct err *err)
     sqlite3_db_config(q->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     if (sql_exec(q, "PRAGMA locking_mode=EXCLUSIVE", err) < 0 ||
         sql_exec(q, "PRAGMA wal_autocheckpoint=0", err) < 0 ||
-        sql_exec(q, "PRAGMA query_only=1", err) < 0 || check_begun(q, err) < 0) {
+        sql_exec(q, "PRAGMA query_only=1", err) < 0 || check_begun(q, err) < 0 ||
+        bodies_read(q, dir, err) < 0) {
         sql_close(q);
         return -1;
     }
@@ -237,6 +255,7 @@ void sql_close(struct sql *q)
     if (!q)
         return;
     sql_cache_drop(q);
+    bodies_close(q);
     for (int i = 0; i < ST_COUNT; i++)
         sqlite3_finalize(q->st[i]);
     sqlite3_close(q->db); /* the last connection checkpoints */
@@ -466,8 +485,9 @@ static int load_all(struct sql *q, struct loading *l, struct err *err)
         { "SELECT job, sum(n) FROM batch WHERE cursor IS NOT NULL GROUP BY job"
           " ORDER BY job",
           load_shown },
-        { "SELECT row, job, chunk, epoch, lease, n, tasks, node, length(vals), attempts,"
-          " head FROM batch WHERE cursor IS NULL ORDER BY job, row",
+        { "SELECT row, job, chunk, epoch, lease, n, tasks, node,"
+          " coalesce(size, length(vals)), attempts, head FROM batch WHERE cursor IS NULL "
+          "ORDER BY job, row",
           load_pending },
         { "SELECT job, cursor, epoch FROM lost ORDER BY job, cursor", load_lost },
         { "SELECT id, key FROM removed ORDER BY id", load_removed },
@@ -503,7 +523,8 @@ int sql_load(struct sql *q, const struct store_load_events *ev, void *arg,
 
     free(l.jobs);
     if (rc < 0 ||
-        sql_scalar(q, "SELECT coalesce(max(row), 0) FROM batch", &last, err) < 0)
+        sql_scalar(q, "SELECT coalesce(max(row), 0) FROM batch", &last, err) < 0 ||
+        bodies_sweep(q, err) < 0)
         return -1;
     *ret_next_row = (uint64_t)last + 1;
     return 0;

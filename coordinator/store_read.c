@@ -30,14 +30,19 @@ static enum read_result read_chunk_row(struct sql *q, uint64_t job, uint32_t seq
 {
     sqlite3_stmt *st = BOUND(q, ST_READ_CHUNK, chunk_id(job, seq));
     uint8_t digest[WIRE_DIGEST_BYTES];
+    struct body body = { 0 };
     int rc = sqlite3_step(st);
     enum read_result result = read_end(q, rc, err, "read a chunk");
 
-    if (rc == SQLITE_ROW) {
-        struct span stored = column_span(st, 2), body = column_span(st, 4);
+    if (rc == SQLITE_DONE)
+        result = READ_DAMAGED; /* it was there at the start */
+    if (result == READ_OK)
+        result = body_read(q, st, 4, 6, &body, err);
+    if (result == READ_OK) {
+        struct span stored = column_span(st, 2);
         uint32_t n = (uint32_t)column_u64(st, 1);
         struct blob *lens = numbers_taken(column_span(st, 3), n);
-        digest_chunk(blob_span(lens), body, column_span(st, 5), digest);
+        digest_chunk(blob_span(lens), body.span, column_span(st, 5), digest);
         if (span_eq(stored, span_of(digest, sizeof(digest))) &&
             lens->len == n * sizeof(uint32_t)) {
             *ret = (struct chunk_row){ .job = job,
@@ -45,15 +50,14 @@ static enum read_result read_chunk_row(struct sql *q, uint64_t job, uint32_t seq
                                        .first = column_u64(st, 0),
                                        .n = n,
                                        .lens = STEAL(lens),
-                                       .body = blob_new(body) };
+                                       .body = body_blob(&body) };
             memcpy(ret->digest, digest, sizeof(digest));
         } else {
             result = READ_DAMAGED;
         }
         blob_unref(lens);
-    } else if (rc == SQLITE_DONE) {
-        result = READ_DAMAGED; /* it was there at the start */
     }
+    body_done(&body);
     sqlite3_reset(st);
     return result;
 }
@@ -225,18 +229,21 @@ static enum read_result read_values(struct sql *q, struct page *page, uint32_t i
 {
     sqlite3_stmt *st = BOUND(q, ST_READ_VALUES, (int64_t)h->row.row);
     uint8_t now[WIRE_DIGEST_BYTES];
+    struct body values = { 0 };
     int rc = sqlite3_step(st);
     enum read_result result = read_end(q, rc, err, "read results");
 
+    if (result == READ_OK && rc == SQLITE_ROW)
+        result = body_read(q, st, 0, 1, &values, err);
     if (result == READ_OK) {
-        struct span values = rc == SQLITE_ROW ? column_span(st, 0) : SPAN_NONE;
-        digest_batch_rest(blob_span(h->row.statuses), blob_span(h->row.lens), values,
+        digest_batch_rest(blob_span(h->row.statuses), blob_span(h->row.lens), values.span,
                           now);
-        if (values.len == h->values_len && memcmp(h->rest, now, sizeof(now)) == 0)
-            page_values(page, i, values);
+        if (values.span.len == h->values_len && memcmp(h->rest, now, sizeof(now)) == 0)
+            page_values(page, i, values.span);
         else
             result = READ_DAMAGED;
     }
+    body_done(&values);
     sqlite3_reset(st);
     return result;
 }

@@ -15,38 +15,44 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_ROLLBACK] = "ROLLBACK",
     [ST_JOB] = "INSERT INTO job(" JOB_COLUMNS ")"
                " VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,0,0,0,0,0,0,?,0,0,?)",
-    [ST_CHUNK] = "INSERT INTO chunk(id, first, n, digest, lens, body, node)"
-                 " VALUES(?,?,?,?,?,?,?)",
+    [ST_CHUNK] = "INSERT INTO chunk(id, first, n, digest, lens, body, node," BODY_PLACE
+                 ") VALUES(?,?,?,?,?,?,?,?,?,?)",
     [ST_GROW] = "UPDATE job SET chunks = chunks + 1, tasks = tasks + ?,"
                 " bytes = bytes + ? WHERE id = ?",
     [ST_STATE] = "UPDATE job SET state = ?, ended = ?, ended_run = ? WHERE id = ?",
     [ST_BATCH] =
         "INSERT INTO batch(row, job, chunk, cursor, epoch, lease, n, head, digest, node,"
-        " tasks, statuses, attempts, lens, vals) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        " tasks, statuses, attempts, lens, vals, " BODY_PLACE
+        ") VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     [ST_COUNT_UP] =
         "UPDATE job SET ok = ok + ?, failed = failed + ?, poison = poison + ?,"
         " cancelled = cancelled + ?, bytes = bytes + ? WHERE id = ?",
     [ST_SHOW] = "UPDATE batch SET cursor = ? WHERE row = ?",
     [ST_SHOW_VALUES] =
         "UPDATE batch SET cursor = ?1, statuses = ?3, lens = ?4, vals = ?5,"
-        " digest = ?6 WHERE row = ?2",
+        " digest = ?6, at = ?7, size = ?8, place = ?9 WHERE row = ?2",
     [ST_DROP_JOB] = "DELETE FROM job WHERE id = ?",
     [ST_DROP_LOST] = "DELETE FROM lost WHERE job = ?",
     [ST_REMOVED] = "INSERT INTO removed VALUES(?1, ?2, 1)",
     [ST_RUN] = "UPDATE meta SET v = ? WHERE k = 'run'",
     [ST_TRIM_NEXT] = "SELECT id FROM removed WHERE rows = 1 ORDER BY id LIMIT 1",
     [ST_TRIM_BATCH] =
-        "DELETE FROM batch WHERE row = (SELECT row FROM batch WHERE job = ? LIMIT 1)",
-    [ST_TRIM_CHUNK] = "DELETE FROM chunk WHERE id = (SELECT id FROM chunk WHERE id"
-                      " BETWEEN " SQL_CHUNKS_OF("?1") " LIMIT 1)",
+        "DELETE FROM batch WHERE row = (SELECT row FROM batch WHERE job = ? LIMIT 1)"
+        " RETURNING row, " BODY_PLACE,
+    [ST_TRIM_CHUNK] =
+        "DELETE FROM chunk WHERE id = (SELECT id FROM chunk WHERE id"
+        " BETWEEN " SQL_CHUNKS_OF("?1") " LIMIT 1) RETURNING id, " BODY_PLACE,
     [ST_TRIMMED] = "UPDATE removed SET rows = 0 WHERE id = ?",
+    [ST_SEGMENT_USED] = "SELECT EXISTS(SELECT 1 FROM chunk WHERE at >= ?1 AND at < ?2)"
+                        " OR EXISTS(SELECT 1 FROM batch WHERE at >= ?1 AND at < ?2)",
     [ST_PAUSE] = "UPDATE job SET paused = ? WHERE id = ?",
     [ST_NODE] = "INSERT OR IGNORE INTO node VALUES(?)",
     [ST_NODE_GONE] = "DELETE FROM node WHERE node = ?",
     [ST_KEY] = "INSERT OR REPLACE INTO key(" KEY_COLUMNS ")"
                " VALUES(?,?,?,?,?,?,?,?,?,?,?)",
-    [ST_READ_CHUNK] = "SELECT first, n, digest, lens, body, node FROM chunk"
-                      " WHERE id = ?",
+    [ST_READ_CHUNK] =
+        "SELECT first, n, digest, lens, body, node," BODY_PLACE " FROM chunk"
+        " WHERE id = ?",
     [ST_READ_RECORDED] = "SELECT row, epoch, lease, n, head, node, tasks, attempts"
                          " FROM batch WHERE job = ? AND chunk = ?",
     [ST_READ_FROM] = "SELECT " BATCH_COLUMNS " FROM batch WHERE job = ?1 AND cursor >="
@@ -54,13 +60,18 @@ const char *const sql_texts[ST_COUNT] = {
                      " ORDER BY cursor LIMIT ?3",
     [ST_READ_OF_CHUNK] = "SELECT " BATCH_COLUMNS " FROM batch WHERE job = ? AND chunk = ?"
                          " AND cursor IS NOT NULL ORDER BY row",
-    [ST_READ_VALUES] = "SELECT vals FROM batch WHERE row = ?",
+    [ST_READ_VALUES] = "SELECT vals, " BODY_PLACE " FROM batch WHERE row = ?",
+    [ST_WHERE_VALUES] = "SELECT row, " BODY_PLACE " FROM batch WHERE row = ?",
 };
 
 /* ---- small helpers ---- */
 
 int sql_fail(struct sql *q, struct err *err, const char *what)
 {
+    if (q->body_errno) {
+        errno = q->body_errno;
+        return err_sys(err, 1, "state directory: cannot %s: a segment", what);
+    }
     return err_set(err, 1, "state directory: cannot %s: %s", what, sqlite3_errmsg(q->db));
 }
 
@@ -69,9 +80,9 @@ enum sql_result sql_result_of(struct sql *q, int rc, struct err *err, const char
     if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW)
         return SQL_OK;
     sql_fail(q, err, what);
+    int why = q->body_errno ? q->body_errno : sqlite3_system_errno(q->db);
     if ((rc & 0xff) == SQLITE_FULL ||
-        ((rc & 0xff) == SQLITE_IOERR && (sqlite3_system_errno(q->db) == ENOSPC ||
-                                         sqlite3_system_errno(q->db) == EDQUOT))) {
+        ((rc & 0xff) == SQLITE_IOERR && (why == ENOSPC || why == EDQUOT))) {
         err_set(err, 1, "state directory: no space left on device");
         return SQL_NO_SPACE;
     }
@@ -140,8 +151,12 @@ enum sql_result sql_commit(struct sql *q, struct err *err)
     FAILPOINT("store_commit_before");
     if (FAILPOINT_ERROR("store_commit_error"))
         return sql_result_of(q, SQLITE_IOERR, err, "commit");
-    int rc = sql_run(q->st[ST_COMMIT]);
+    int rc = bodies_before_commit(q);
+    if (rc == SQLITE_DONE)
+        rc = sql_run(q->st[ST_COMMIT]);
     FAILPOINT("store_commit_after");
+    if (rc == SQLITE_DONE)
+        rc = bodies_committed(q);
     return sql_result_of(q, rc, err, "commit");
 }
 
@@ -163,6 +178,7 @@ void sql_rollback(struct sql *q)
 {
     if (!sqlite3_get_autocommit(q->db))
         sql_run(q->st[ST_ROLLBACK]);
+    bodies_back(q);
 }
 
 static int save_job(struct sql *q, const struct fx *fx)
@@ -192,9 +208,10 @@ static int save_chunk(struct sql *q, const struct fx *fx)
 
     bind_span(st, 4, span_of(c->digest, sizeof(c->digest)));
     bind_span(st, 5, numbers_stored(c->lens));
-    bind_span(st, 6, blob_span(c->body));
     bind_span(st, 7, c->node);
-    rc = sql_run(st);
+    rc = body_bind(q, st, (uint64_t)chunk_id(c->job, c->seq), 6, 8, blob_span(c->body));
+    if (rc == SQLITE_DONE)
+        rc = sql_run(st);
     if (rc != SQLITE_DONE)
         return rc;
     return sql_run(BOUND(q, ST_GROW, c->n, (int64_t)chunk_row_bytes(c), (int64_t)c->job));
@@ -239,31 +256,50 @@ static int save_batch(struct sql *q, const struct fx *fx)
     bind_span(st, 12, bytes_stored(b->statuses));
     bind_span(st, 13, numbers_stored(b->attempts));
     bind_span(st, 14, numbers_stored(b->lens));
-    bind_span(st, 15, blob_span(b->values));
-    rc = sql_run(st);
+    rc = body_bind(q, st, b->row, 15, 16, blob_span(b->values));
+    if (rc == SQLITE_DONE)
+        rc = sql_run(st);
     if (rc != SQLITE_DONE || b->pending)
         return rc;
     return count_up(q, b->job, b->statuses, b->n, b->values->len);
 }
 
-static int save_show(struct sql *q, const struct fx *fx)
+static int drop_values(struct sql *q, uint64_t row)
+{
+    sqlite3_stmt *st = BOUND(q, ST_WHERE_VALUES, (int64_t)row);
+    int rc = sqlite3_step(st);
+
+    if (rc == SQLITE_ROW)
+        body_drop(q, st, row, 1);
+    sqlite3_reset(st);
+    return rc == SQLITE_ROW ? SQLITE_DONE : rc;
+}
+
+/* The batch gets other values as well: files of it could not be put in place. */
+static int show_values(struct sql *q, const struct fx *fx)
 {
     uint8_t digest[WIRE_DIGEST_BYTES];
-    int rc;
+    int rc = drop_values(q, fx->show.row);
+    sqlite3_stmt *st =
+        BOUND(q, ST_SHOW_VALUES, (int64_t)fx->show.cursor, (int64_t)fx->show.row);
 
-    if (fx->show.lens) {
-        sqlite3_stmt *st =
-            BOUND(q, ST_SHOW_VALUES, (int64_t)fx->show.cursor, (int64_t)fx->show.row);
-        digest_batch_rest(blob_span(fx->show.statuses), blob_span(fx->show.lens),
-                          blob_span(fx->show.values), digest);
-        bind_span(st, 3, bytes_stored(fx->show.statuses));
-        bind_span(st, 4, numbers_stored(fx->show.lens));
-        bind_span(st, 5, blob_span(fx->show.values));
-        bind_span(st, 6, span_of(digest, sizeof(digest)));
-        rc = sql_run(st);
-    } else {
-        rc = sql_run(BOUND(q, ST_SHOW, (int64_t)fx->show.cursor, (int64_t)fx->show.row));
-    }
+    digest_batch_rest(blob_span(fx->show.statuses), blob_span(fx->show.lens),
+                      blob_span(fx->show.values), digest);
+    bind_span(st, 3, bytes_stored(fx->show.statuses));
+    bind_span(st, 4, numbers_stored(fx->show.lens));
+    bind_span(st, 6, span_of(digest, sizeof(digest)));
+    if (rc == SQLITE_DONE)
+        rc = body_bind(q, st, fx->show.row, 5, 7, blob_span(fx->show.values));
+    return rc == SQLITE_DONE ? sql_run(st) : rc;
+}
+
+static int save_show(struct sql *q, const struct fx *fx)
+{
+    int rc =
+        fx->show.lens
+            ? show_values(q, fx)
+            : sql_run(BOUND(q, ST_SHOW, (int64_t)fx->show.cursor, (int64_t)fx->show.row));
+
     if (rc != SQLITE_DONE)
         return rc;
     return count_up(q, fx->show.job, fx->show.statuses, fx->show.n, fx->show.bytes);

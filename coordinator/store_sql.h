@@ -5,13 +5,16 @@
 
 #include <sqlite3.h>
 
+#include "coordinator/segment.h"
 #include "coordinator/store_state.h"
 
 /* 16 KiB pages store 256 KiB blobs twice as fast as 4 KiB ones (R7). Schema 5
- * has all arrays whole (store_array.c), 5 and 6 may lack the table `lost`: their rows
- * stay as they are. */
+ * has all arrays whole (store_array.c), 5 and 6 may lack the table `lost`, those below 8
+ * have no segments: their rows stay as they are. */
 enum {
-    SCHEMA_VERSION = 7,
+    SCHEMA_LOST = 7,
+    SCHEMA_SEGMENTS = 8,
+    SCHEMA_VERSION = SCHEMA_SEGMENTS,
     SCHEMA_OLDEST = 5, /* that is read */
     PAGE_BYTES = 16 * KIB,
     LOG_MAX_BYTES = 12 * MIB
@@ -47,6 +50,7 @@ enum stmt {
     ST_TRIM_BATCH,
     ST_TRIM_CHUNK,
     ST_TRIMMED,
+    ST_SEGMENT_USED,
     ST_PAUSE,
     ST_NODE,
     ST_NODE_GONE,
@@ -56,6 +60,7 @@ enum stmt {
     ST_READ_FROM,
     ST_READ_OF_CHUNK,
     ST_READ_VALUES,
+    ST_WHERE_VALUES,
     ST_COUNT,
 };
 
@@ -68,6 +73,11 @@ struct sql {
     bool log_first;    /* and the log is to be copied before the next */
     bool moved;        /* pages at the end became free since the last checkpoint */
     uint64_t trimming; /* the job whose rows are being deleted; 0 = none */
+    struct segments *segments;
+    struct dropped *dropped; /* bodies that this transaction drops */
+    uint32_t n_dropped, dropped_cap;
+    bool syncs_log; /* before it gives bodies back: commits do not */
+    int body_errno; /* why this transaction could not write a body; 0 = it could */
     /* The chunk whose inputs were read last. */
     struct chunk_row cached;
     uint32_t *cached_offsets;
@@ -98,6 +108,8 @@ void digest_job(const struct job_row *j, uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_chunk(struct span lens, struct span body, struct span node,
                   uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_key(const struct key_row *k, uint8_t out[WIRE_DIGEST_BYTES]);
+void digest_place(uint64_t id, uint64_t at, uint64_t size,
+                  uint8_t out[WIRE_DIGEST_BYTES]);
 void digest_batch_head(const struct batch_row *b, uint8_t out[WIRE_DIGEST_BYTES]);
 /* What stands in the row's head column is that of b: its arrays are what was written. */
 bool batch_head_whole(const struct batch_row *b, struct span head);
@@ -112,6 +124,46 @@ struct span tasks_stored(const struct blob *tasks);     /* each one more than th
 struct blob *bytes_taken(struct span stored, uint32_t n);
 struct blob *numbers_taken(struct span stored, uint32_t n);
 struct blob *tasks_taken(struct span stored, uint32_t n);
+
+/* store_body.c: the body of a row, inputs of a chunk or values of a batch. From 16 KiB on
+ * it is in a segment, and its row has the place: three columns, NULL where the body is in
+ * the row. place is the digest of the row's id and the other two: before something is
+ * given back, what stands there must be what was written. */
+#define BODY_PLACE "at, size, place"
+enum { BODY_PLACE_COLUMNS = 3 };
+struct body {
+    struct span span;
+    struct blob
+        *owned; /* what span is of; NULL: of the row, until the statement moves on */
+};
+/* Binds the body at i and its place from i_at on: SQLITE_DONE, or why not. The bytes are
+ * to stay until the statement has run. */
+int body_bind(struct sql *q, sqlite3_stmt *st, uint64_t id, int i, int i_at,
+              struct span body);
+/* Of the row that a statement is on, by its columns. *ret is to be given to body_done;
+ * damaged: it is not there. */
+enum read_result body_read(struct sql *q, sqlite3_stmt *st, int i, int i_at,
+                           struct body *ret, struct err *err);
+struct blob *body_blob(struct body *b); /* takes it: the caller's to free */
+void body_done(struct body *b);
+bool body_place_whole(sqlite3_stmt *st, uint64_t id, int i_at);
+/* This transaction takes that row's body away. */
+void body_drop(struct sql *q, sqlite3_stmt *st, uint64_t id, int i_at);
+bool bodies_dropped_enough(const struct sql *q); /* for one slice */
+/* Before COMMIT: bodies are on disk. After it what was dropped is given back:
+ * SQLITE_DONE, or why not. In its place: all is as before. */
+int bodies_before_commit(struct sql *q);
+int bodies_committed(struct sql *q);
+void bodies_back(struct sql *q);
+/* What earlier processes put is on disk then; bodies_read changes nothing. */
+int bodies_open(struct sql *q, const char *dir, enum durability durability,
+                struct err *err);
+int bodies_read(struct sql *q, const char *dir, struct err *err);
+/* Segments beside a database that is new are those of another. */
+int bodies_refuse(struct sql *q, struct err *err);
+/* Removes segments that are no row's: once what is known has been found to be whole. */
+int bodies_sweep(struct sql *q, struct err *err);
+void bodies_close(struct sql *q);
 
 /* store_open.c: rows of the job table, JOB_COLUMNS of it */
 #define JOB_COLUMNS                                                                      \

@@ -31,8 +31,14 @@ static int delete_row(struct sql *q, bool *ret_more)
     static const enum stmt from[] = { ST_TRIM_BATCH, ST_TRIM_CHUNK };
 
     for (size_t i = 0; i < ARRAY_LEN(from); i++) {
-        int rc = sql_run(BOUND(q, from[i], (int64_t)q->trimming));
-        *ret_more = rc == SQLITE_DONE && sqlite3_changes(q->db) > 0;
+        sqlite3_stmt *st = BOUND(q, from[i], (int64_t)q->trimming);
+        int rc = sqlite3_step(st);
+        *ret_more = rc == SQLITE_ROW;
+        if (*ret_more) {
+            body_drop(q, st, column_u64(st, 0), 1);
+            rc = SQLITE_DONE;
+        }
+        sqlite3_reset(st);
         if (rc != SQLITE_DONE || *ret_more)
             return rc;
     }
@@ -60,7 +66,8 @@ static int delete_some(struct sql *q, int64_t until_ns)
         q->deleting = rc != SQLITE_DONE || q->trimming;
         if (rc == SQLITE_DONE && q->trimming)
             rc = delete_row(q, &more);
-    } while (rc == SQLITE_DONE && q->trimming && clock_mono_ns() < until_ns);
+    } while (rc == SQLITE_DONE && q->trimming && !bodies_dropped_enough(q) &&
+             clock_mono_ns() < until_ns);
     return rc;
 }
 

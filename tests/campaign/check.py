@@ -182,21 +182,30 @@ class Checker:
             if bytes(row[2]) in removed:
                 self.find("extra", f"job {row[0]} was removed and is there")
 
+    def body(self, stored, where, size):
+        """The bytes of a row: in it, or in a segment."""
+        if where is None:
+            return stored
+        with open(f"{self.options.state}/segment.{where >> 32:08x}", "rb") as f:
+            f.seek(where & 0xFFFFFFFF)
+            return f.read(size)
+
     def inputs(self, job):
         found = {}
-        for _, first, n, lens, body in self.db.execute(
-                "SELECT id, first, n, lens, body FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
+        for _, first, n, lens, *body in self.db.execute(
+                "SELECT id, first, n, lens, body, at, size FROM chunk WHERE id BETWEEN ? AND ? ORDER BY id",
                 (job << 32, job << 32 | 0xFFFFFFFF)):
-            at = 0
+            at, body = 0, self.body(*body)
             for i, length in enumerate(array(lens, n)):
                 found[first + i] = msgpack.unpackb(body[at: at + length], unicode_errors="surrogateescape")
                 at += length
         return found
 
     def records(self, job):
-        for n, tasks, statuses, lens, vals, cursor in self.db.execute(
-                "SELECT n, tasks, statuses, lens, vals, cursor FROM batch WHERE job = ? ORDER BY row", (job,)):
-            at = 0
+        for n, tasks, statuses, lens, cursor, *vals in self.db.execute(
+                "SELECT n, tasks, statuses, lens, cursor, vals, at, size FROM batch WHERE job = ? ORDER BY row",
+                (job,)):
+            at, vals = 0, self.body(*vals)
             for task, status, length in zip(
                     array(tasks, n, 1), statuses * n if len(statuses) == 1 else statuses, array(lens, n)):
                 value = vals[at: at + length]

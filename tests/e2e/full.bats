@@ -166,6 +166,8 @@ open_feed() {
     TIDEMILL_FAILPOINTS=store_behind_before=hold:1 TIDEMILL_FAILPOINTS_DIR=$T/points \
         start_coordinator --reserve 16MiB --durability none
     start_worker
+    joined() { [ "$(tidemill node ls --json | wc -l)" -ge 1 ]; }
+    until_ok joined
     echo 1 >first
     open_feed
     echo first >&8

@@ -9,19 +9,24 @@ setup() {
 }
 teardown() { common_teardown; }
 
-# A state with a job that has ended and one that nobody has worked on.
+# A state with a job that has ended and one that nobody has worked on, whose names are so long that
+# their chunk is in a segment.
 make_state() {
+    local deep
+    deep=$(printf "$(printf 'd%.0s' {1..200})/%.0s" {1..17})
+    mkdir -p "$deep"
+    tee "$deep"/{1..6} <<<2
     echo 1 >first
-    echo 2 >second
     start_coordinator
     start_worker
     tidemill hash -d first
     tidemill wait j1
     stop "$WORKER"
-    tidemill hash -d second
+    tidemill hash -d "$deep"/{1..6}
     stop "$COORD"
+    [ -s state/segment.00000001 ]
 }
-WHOLE='2 jobs, 2 tasks in 2 chunks, 1 records'
+WHOLE='2 jobs, 7 tasks in 2 chunks, 1 records'
 
 # A coordinator on a directory; ends when it was told why it may not be.
 try_start() { timeout 60 tidemill-coordinator --listen "ipc://$T/other" --state "$1"; }
@@ -50,7 +55,7 @@ goes_on_in() {
     stop "$WORKER"
     stop "$COORD"
     run -0 tidemill-coordinator check --state "$1"
-    [ "$output" = '2 jobs, 2 tasks in 2 chunks, 2 records: no damage' ]
+    [ "$output" = '2 jobs, 7 tasks in 2 chunks, 7 records: no damage' ]
 }
 
 @test "move: jobs and results go on in the new directory, the old one is refused" {
@@ -63,6 +68,8 @@ goes_on_in() {
     [ "$(sed -n 2p state/moved-to)" = "$T/deep/new" ]
     sed -n 1p state/moved-to | grep -Eqx '[0-9-]{10}T[0-9:]{8}Z'
     cmp state/tidemill.db.moved deep/new/tidemill.db
+    cmp state/segment.00000001.moved deep/new/segment.00000001
+    [ ! -e state/segment.00000001 ]
     refused "$T/state" "the state in $T/state was moved to $T/deep/new (" "go on with --state $T/deep/new"
     goes_on_in deep/new
     [ "$(epoch deep/new/tidemill.db)" -gt "$before" ]
@@ -87,6 +94,26 @@ goes_on_in() {
     not_running "$WORKER" && return 1
     stop "$COORD"
     tidemill-coordinator check --state new
+}
+
+@test "move: what a removed job has given back takes no room in the new directory" {
+    echo 1 >first
+    start_coordinator
+    start_worker
+    yes first | head -100000 >list
+    tidemill hash -d --files-from list
+    tidemill hash -d --files-from <(head -4000 list)
+    tidemill wait j1 j2
+    tidemill job rm j1
+    kib() { du -k "$1/segment.00000001" | cut -f1; }
+    shrunk() { [ "$(kib state)" -lt 1000 ]; }
+    until_ok shrunk
+    stop "$WORKER"
+    stop "$COORD"
+    [ "$(stat -c %s state/segment.00000001)" -gt 2000000 ]
+    tidemill-coordinator move --state state --to new
+    cmp state/segment.00000001.moved new/segment.00000001
+    [ "$(kib new)" -lt 1000 ]
 }
 
 @test "move: what cannot be moved, and where it cannot go" {
@@ -139,7 +166,7 @@ need_points() { [ -n "$(points)" ] || skip 'these programs have no failpoints'; 
     need_points
     make_state
     TIDEMILL_FAILPOINTS=move_copy=error:1 run -1 tidemill-coordinator move --state state --to new
-    [[ $output == *"cannot copy $T/state/tidemill.db to $T/new/tidemill.db: No space left on device"* ]]
+    [[ $output == *"cannot copy $T/state/segment.00000001 to $T/new/segment.00000001: No space left on device"* ]]
     [ ! -e new ]
     goes_on_in state
 }
@@ -199,7 +226,7 @@ need_points() { [ -n "$(points)" ] || skip 'these programs have no failpoints'; 
     tidemill hash -d third-file
     stop "$COORD"
     run -0 tidemill-coordinator move --state state --to new
-    [ "$output" = '3 jobs, 3 tasks in 3 chunks, 1 records: moved to new' ]
+    [ "$output" = '3 jobs, 8 tasks in 3 chunks, 1 records: moved to new' ]
 }
 
 @test "move: a copy that was damaged before the move is finished is not taken into use" {

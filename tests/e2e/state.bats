@@ -74,7 +74,7 @@ flip() {
     tidemill hash -d --files-from list
     tidemill wait j2
     # With its log: how much of it is in the database file by now is a matter of time.
-    kib() { du -kc state/tidemill.db* | tail -1 | cut -f1; }
+    kib() { du -kc state/tidemill.db* state/segment.* 2>/dev/null | tail -1 | cut -f1; }
     [ "$(kib)" -gt 10000 ]
     tidemill job rm j2
     run -9 --separate-stderr tidemill job show j2

@@ -206,6 +206,32 @@ ssize_t write(int fd, const void *data, size_t len)
     return n;
 }
 
+/* A hole is a write of zeros, of which a power loss may leave any part. */
+static int fallocate_any(int fd, int mode, off_t at, off_t len)
+{
+    int rc;
+
+    pthread_mutex_lock(&shim.mutex);
+    rc = (int)syscall(SYS_fallocate, fd, mode, at, len);
+    if (rc == 0 && file_of(fd) && mode & FALLOC_FL_PUNCH_HOLE) {
+        void *zeros = calloc(1, (size_t)len);
+        record(OP_WRITE, file_of(fd), (uint64_t)at, NULL, zeros, (size_t)len);
+        free(zeros);
+    }
+    pthread_mutex_unlock(&shim.mutex);
+    return rc;
+}
+
+int fallocate(int fd, int mode, off_t at, off_t len)
+{
+    return fallocate_any(fd, mode, at, len);
+}
+
+int fallocate64(int fd, int mode, off64_t at, off64_t len)
+{
+    return fallocate_any(fd, mode, at, len);
+}
+
 static int truncate_any(int fd, off_t size)
 {
     int rc;

@@ -189,9 +189,9 @@ static inline void add_chunk(struct fx_group *g, uint64_t job, uint32_t seq,
 }
 
 /* Records of tasks first, first + step ... with values "vN"; every third one failed. */
-static inline void add_batch(struct fx_group *g, uint64_t row, uint64_t cursor,
-                             uint32_t chunk, uint32_t first, uint32_t step, uint32_t n,
-                             bool pending)
+static inline struct batch_row *add_batch(struct fx_group *g, uint64_t row,
+                                          uint64_t cursor, uint32_t chunk, uint32_t first,
+                                          uint32_t step, uint32_t n, bool pending)
 {
     struct batch_row *b = &fx_add(g, FX_BATCH)->batch;
     AUTO_BUF values = BUF_INIT;
@@ -217,6 +217,7 @@ static inline void add_batch(struct fx_group *g, uint64_t row, uint64_t cursor,
         ((uint32_t *)b->lens->data)[i] = (uint32_t)(values.len - before);
     }
     b->values = blob_new(buf_span(&values));
+    return b;
 }
 
 static inline void add_key(struct fx_group *g, enum peer_role role, int64_t revoked_ns)

@@ -63,6 +63,11 @@ static void arrays_are_short_or_whole(void **state)
         " statuses = (SELECT zero FROM repeated WHERE n = 4) WHERE row = 3;"
         "UPDATE chunk SET lens = (SELECT CAST(two || two || substr(two, 1, 8) AS BLOB)"
         " FROM repeated WHERE n = 4) WHERE id & 15 = 0;"
+        "DROP INDEX chunk_at; DROP INDEX batch_at; DROP TABLE lost;"
+        "ALTER TABLE chunk DROP COLUMN at; ALTER TABLE chunk DROP COLUMN size;"
+        "ALTER TABLE chunk DROP COLUMN place;"
+        "ALTER TABLE batch DROP COLUMN at; ALTER TABLE batch DROP COLUMN size;"
+        "ALTER TABLE batch DROP COLUMN place;"
         "PRAGMA user_version = 5";
     struct fixture *f = *state;
     struct fx_group *g = fx_group_new();
@@ -80,7 +85,7 @@ static void arrays_are_short_or_whole(void **state)
     assert_int_equal(f->pending, 4);
     store_close(f->store, false);
     change(f, "CREATE TEMP TABLE t(ok CHECK(ok));"
-              "INSERT INTO t SELECT user_version = 7 FROM pragma_user_version");
+              "INSERT INTO t SELECT user_version = 8 FROM pragma_user_version");
     open_store(f);
 }
 
@@ -121,7 +126,9 @@ static void broken_promises_are_named(void **state)
         { "UPDATE batch SET node = x'41' WHERE row = 1", "batch 1: tasks, attempts or" },
         { "UPDATE batch SET cursor = 6 WHERE row = 2", "batch 2: its cursor is 6, exp" },
         { "INSERT INTO batch SELECT 9, job, chunk, 10, epoch, lease, n, head, digest,"
-          " node, tasks, statuses, attempts, lens, vals FROM batch WHERE row = 1",
+          " node, tasks, statuses, attempts, lens, vals, at, size, place FROM batch "
+          "WHERE row = "
+          "1",
           "batch 9: task 1 has a record already" },
         { "UPDATE job SET ok = ok + 1", "job 1: its counts do not fit its records" },
         { "UPDATE job SET state = 2", "it has ended with 10 records for 20 tasks" },
