@@ -52,8 +52,8 @@ by_curl() {
     wait "${pids[0]}" && wait "${pids[1]}"
 }
 by_wget2() { wget2 -q --max-threads=64 --no-config --no-robots --no-http2 -i "$DISK/$1.urls" -P "$DISK/out"; }
-# A fifth of the small ones, and its time five times: it is the slower peer, and as slow for the last as for the first.
-head -n $((small / 5)) "$DISK/s.urls" >"$DISK/fifth.urls"
+# A tenth of the small ones, and its time ten times: it is the slower peer, and as slow for the last as for the first.
+head -n $((small / 10)) "$DISK/s.urls" >"$DISK/tenth.urls"
 run() { # KIND NAME FUNCTION
     fresh
     seconds "fetch.$1.$2" "$3" "$1"
@@ -63,8 +63,8 @@ ours_s() { run s ours by_tidemill; }
 curl_s() { run s curl by_curl; }
 wget2_s() {
     fresh
-    seconds fetch.s.fifth by_wget2 fifth
-    awk '{ print $1 * 5 }' "$DISK/samples/fetch.s.fifth" >"$DISK/samples/fetch.s.wget2"
+    seconds fetch.s.tenth by_wget2 tenth
+    awk '{ print $1 * 10 }' "$DISK/samples/fetch.s.tenth" >"$DISK/samples/fetch.s.wget2"
 }
 ours_b() { run b ours by_tidemill; }
 curl_b() { run b curl by_curl; }

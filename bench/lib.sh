@@ -109,13 +109,13 @@ cluster_end() {
 
 # ---- samples ----
 
-# Sleeps until 9 tenths of the machine were idle for a fifth of a second, QUIET seconds at most.
+# Sleeps until 9 tenths of the machine were idle for a tenth of a second, QUIET seconds at most.
 quiet() {
     local end=$((SECONDS + QUIET)) before after
     [ "$QUIET" -gt 0 ] || return 0
     while [ $SECONDS -lt $end ]; do
         before=$(head -1 /proc/stat)
-        sleep 0.2
+        sleep 0.1
         after=$(head -1 /proc/stat)
         if awk -v a="$before" -v b="$after" 'BEGIN { split(a, x); n = split(b, y);
             for (i = 2; i <= n && i <= 9; i++) all += y[i] - x[i];

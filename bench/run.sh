@@ -17,6 +17,7 @@ if [ -z "${TM_BUILD:-}" ]; then
     export TM_BUILD
 fi
 ulimit -n "$(ulimit -Hn)"
+sync # what was built and installed is not written back while something is measured
 
 BENCH_TRASH=$(mktemp -d "${BENCH_DISK:-/var/tmp}/bench.XXXXXX") # see set_aside
 export BENCH_TRASH

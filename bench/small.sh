@@ -16,8 +16,8 @@ fresh() { # DIR
     sync -f "$1"
 }
 ours() { fresh "$SHM/out"; seconds small.tmpfs tidemill encrypt -r "$recipient" --recursive -o "$SHM/out" "$SHM/in"; }
-# A fifth of them: a process each takes as long for the last as for the first.
-by_age() { (cd "$SHM/in" && find . -type f -printf '%P\0' | head -z -n $((N / 5)) | xargs -0 -P2 -I{} age -r "$recipient" -o "$SHM/out/{}" {}); }
+# A tenth of them: a process each takes as long for the last as for the first.
+by_age() { (cd "$SHM/in" && find . -type f -printf '%P\0' | head -z -n $((N / 10)) | xargs -0 -P2 -I{} age -r "$recipient" -o "$SHM/out/{}" {}); }
 age_xargs() { fresh "$SHM/out"; seconds small.age by_age; }
 disk() { fresh "$DISK/out"; seconds small.disk tidemill encrypt -r "$recipient" --recursive -o "$DISK/out" "$SHM/in"; }
 disk_nosync() { fresh "$DISK/out"; seconds small.nosync tidemill encrypt --sync none -r "$recipient" --recursive -o "$DISK/out" "$SHM/in"; }
@@ -27,10 +27,10 @@ tidemill help encrypt | grep -q -- --sync && relaxed=disk_nosync
 turns ours age_xargs disk $relaxed bare
 
 speed small.tmpfs "$N" files/s "tidemill encrypt --recursive to a tmpfs, start included"
-speed small.age $((N / 5)) files/s "one age for each file, xargs -P2"
+speed small.age $((N / 10)) files/s "one age for each file, xargs -P2"
 speed small.disk "$N" files/s "to the disk, every file durable"
 [ -z "$relaxed" ] || speed small.nosync "$N" files/s "to the disk with --sync none"
 speed small.bare "$N" files/s "the same sizes written by two threads, one syncfs"
-awk '{ print $1 * 5 }' "$DISK/samples/small.age" >"$DISK/samples/small.age_all"
+awk '{ print $1 * 10 }' "$DISK/samples/small.age" >"$DISK/samples/small.age_all"
 ratio small.vs_age small.age_all small.tmpfs '>=' 20 ""
 ratio small.vs_limit small.bare small.disk '>=' 0.8 "on the disk"

@@ -11,17 +11,17 @@ gb=$(awk -v b="$bytes" 'BEGIN { print b / 1e9 }')
 xargs -0 -P2 -n 64 cat <"$SHM/list" >/dev/null # into the page cache
 
 by_tidemill() { tidemill hash -r "$tree" >"$SHM/ours"; }
-by_sha256sum() { xargs -0 -P2 -n 64 sha256sum <"$SHM/fifth" >"$SHM/theirs"; }
+by_sha256sum() { xargs -0 -P2 -n 64 sha256sum <"$SHM/tenth" >"$SHM/theirs"; }
 ours() { seconds tree.ours by_tidemill; }
 bare() { seconds tree.bare bench-bare tree "$SHM/list"; }
-# A fifth of the files, of each size as many as there are of it in all: sha256sum is the slow one.
-sort -z -n "$SHM/sized" | awk 'BEGIN { RS = ORS = "\0" } NR % 5 == 3' | sort -z -k 2 >"$SHM/sized.fifth"
-cut -z -f 2- "$SHM/sized.fifth" >"$SHM/fifth"
-xargs_P2() { seconds tree.fifth by_sha256sum; }
+# A tenth of the files, of each size as many as there are of it in all: sha256sum is the slow one.
+sort -z -n "$SHM/sized" | awk 'BEGIN { RS = ORS = "\0" } NR % 10 == 3' | sort -z -k 2 >"$SHM/sized.tenth"
+cut -z -f 2- "$SHM/sized.tenth" >"$SHM/tenth"
+xargs_P2() { seconds tree.tenth by_sha256sum; }
 turns ours bare xargs_P2
-awk -v all="$bytes" -v fifth="$(sum "$SHM/sized.fifth")" '{ print $1 * all / fifth }' "$DISK/samples/tree.fifth" >"$DISK/samples/tree.xargs"
+awk -v all="$bytes" -v tenth="$(sum "$SHM/sized.tenth")" '{ print $1 * all / tenth }' "$DISK/samples/tree.tenth" >"$DISK/samples/tree.xargs"
 
-# All digests are those openssl finds, which takes a fraction of sha256sum's time; a fifth of them stand beside the same names.
+# All digests are those openssl finds, which takes a fraction of sha256sum's time; a tenth of them stand beside the same names.
 xargs -0 -P2 -n 4096 sh -c 'openssl dgst -sha256 -r "$@" >"$0.$$"' "$SHM/openssl" <"$SHM/list"
 digests() { grep -Eho '^\\?[0-9a-f]{64} ' "$@" | tr -d '\\' | sort; }
 cmp <(digests "$SHM/ours") <(digests "$SHM"/openssl.*) >&2 || fail "the digests of $tree differ from those of openssl"
