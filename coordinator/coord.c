@@ -64,6 +64,9 @@ static void look_for_room(struct coord *c)
         return;
     c->look_ns = loop_now_ns(c->loop) + LOOK_NS;
     uint64_t room = store_room_bytes(c->store);
+    /* What was told of and is yet to be written has its place there. */
+    if (c->config.durability == DURABILITY_NONE)
+        room -= MIN(room, store_backlog_bytes(c->store));
     sched_set_room(c->sched, room);
     if (sched_low(c->sched) == c->low)
         return;
