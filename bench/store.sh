@@ -2,6 +2,7 @@
 # What durability costs: tasks with group commit and fsync, and with --durability none.
 . "$(dirname "$0")/lib.sh"
 N=$((1000000 / SCALE))
+PAIRS=$((PAIRS * 2)) # these are short
 cluster full
 full=$ENDPOINT
 cluster none
