@@ -52,7 +52,7 @@ int segments_found(const struct segments *g, uint32_t **ret, size_t *ret_n)
     *ret_n = 0;
     if (!d)
         return -1;
-    for (struct dirent *e; (e = readdir(d));) {
+    for (struct dirent *e; errno = 0, (e = readdir(d));) {
         uint32_t number = segment_number(e->d_name);
         if (!number)
             continue;
@@ -62,8 +62,10 @@ int segments_found(const struct segments *g, uint32_t **ret, size_t *ret_n)
         }
         (*ret)[(*ret_n)++] = number;
     }
+    int why = errno;
     closedir(d);
-    return 0;
+    errno = why;
+    return why ? -1 : 0;
 }
 
 void segments_free(struct segments *g)
@@ -189,9 +191,10 @@ void segments_keep(struct segments *g)
 }
 
 /* What was not synced is cut off, or else written over: for want of room, a body may be
- * there in part. What was synced is not cut: a COMMIT that came to grief may yet be found
- * in the database's log, and its rows need their bodies. It is written over only by the
- * next try of the same groups, which puts the same bodies in the same places. */
+ * there in part. What was synced is not cut. A COMMIT whose own sync failed may be found
+ * in the database's log, and its rows need their bodies: the process ends then. One that
+ * found no room has not written its last frame, and the next try writes over its bodies;
+ * those in a segment before the current one stay there for nothing. */
 void segments_back(struct segments *g)
 {
     g->end = g->kept;

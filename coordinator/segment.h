@@ -18,7 +18,7 @@
 enum {
     SEGMENT_BYTES = 64 * MIB, /* one that is so long gets no more bodies */
     SEGMENT_BLOCK = 4 * KIB,  /* a body begins at a multiple of it */
-    SEGMENT_NUMBER_MAX = INT32_MAX,
+    SEGMENT_NUMBER_MAX = INT32_MAX - 1,
     SEGMENT_NAME_BYTES = 17 /* with its zero */
 };
 

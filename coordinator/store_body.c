@@ -81,17 +81,18 @@ bool bodies_dropped_enough(const struct sql *q)
 
 /* Rows must not come back for bodies that are gone: with --durability normal a power loss
  * may take commits, but none before this. */
-static int sync_log(struct sql *q)
+static int sync_log(struct sql *q, struct err *err)
 {
     sqlite3_file *log = NULL;
 
     if (!q->syncs_log)
-        return SQLITE_DONE;
-    int rc = sqlite3_file_control(q->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
-    if (rc == SQLITE_OK)
-        rc = log && log->pMethods ? log->pMethods->xSync(log, SQLITE_SYNC_NORMAL)
-                                  : SQLITE_IOERR;
-    return rc == SQLITE_OK ? SQLITE_DONE : rc;
+        return 0;
+    sqlite3_file_control(q->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    errno = 0;
+    if (!log || !log->pMethods ||
+        log->pMethods->xSync(log, SQLITE_SYNC_NORMAL) != SQLITE_OK)
+        return err_sys(err, 1, "state directory: cannot sync its log");
+    return 0;
 }
 
 static int by_place(const void *a, const void *b)
@@ -100,47 +101,41 @@ static int by_place(const void *a, const void *b)
     return x->from < y->from ? -1 : x->from > y->from;
 }
 
-static int segment_used(struct sql *q, uint32_t number, bool *ret)
+/* Has a row a body in that segment? Where that cannot be told, it may. */
+static bool has_rows(struct sql *q, enum stmt which, uint32_t number)
 {
-    sqlite3_stmt *st = BOUND(q, ST_SEGMENT_USED, (int64_t)segment_begin(number),
+    sqlite3_stmt *st = BOUND(q, which, (int64_t)segment_begin(number),
                              (int64_t)segment_begin(number + 1));
-    int rc = sqlite3_step(st);
+    bool has = sqlite3_step(st) != SQLITE_ROW || sqlite3_column_int(st, 0);
 
-    *ret = rc != SQLITE_ROW || sqlite3_column_int(st, 0);
     sqlite3_reset(st);
-    return rc == SQLITE_ROW ? SQLITE_DONE : rc;
+    return has;
 }
 
-/* Each segment a row is in no more is unlinked, if all of it was given back: else, as
- * where the file system makes no holes, at the next start. */
-static int unlink_unused(struct sql *q, uint32_t number)
+/* If all of it was given back; else, as where the file system makes no holes, at the next
+ * start. */
+static void unlink_unused(struct sql *q, uint32_t number)
 {
-    if (number == segments_current(q->segments) || !segment_is_hole(q->segments, number))
-        return SQLITE_DONE;
-    bool used = true;
-    int rc = segment_used(q, number, &used);
-    if (rc == SQLITE_DONE && !used)
+    if (number != segments_current(q->segments) && segment_is_hole(q->segments, number) &&
+        !has_rows(q, ST_SEGMENT_USED, number))
         segment_unlink(q->segments, number);
-    return rc;
 }
 
 /* Ranges that follow one another are one hole. */
-static int punch_dropped(struct sql *q)
+static void punch_dropped(struct sql *q)
 {
     const struct dropped *d = q->dropped;
     uint32_t i = 0, n = q->n_dropped;
-    int rc = SQLITE_DONE;
 
     qsort(q->dropped, n, sizeof(*q->dropped), by_place);
-    while (i < n && rc == SQLITE_DONE) {
+    while (i < n) {
         uint64_t from = d[i].from, to = d[i].to;
         while (++i < n && d[i].from == to)
             to = d[i].to;
         segment_punch(q->segments, from, to);
         if (i == n || segment_of(d[i].from) != segment_of(from))
-            rc = unlink_unused(q, segment_of(from));
+            unlink_unused(q, segment_of(from));
     }
-    return rc;
 }
 
 /* ---- the transaction ---- */
@@ -150,20 +145,18 @@ int bodies_before_commit(struct sql *q)
     return segments_sync(q->segments) < 0 ? failed(q) : SQLITE_DONE;
 }
 
-int bodies_committed(struct sql *q)
+int bodies_committed(struct sql *q, struct err *err)
 {
-    int rc = SQLITE_DONE;
-
     segments_keep(q->segments);
-    if (q->n_dropped) {
-        rc = sync_log(q);
-        FAILPOINT("segment_drop_before");
-        if (rc == SQLITE_DONE)
-            rc = punch_dropped(q);
-        FAILPOINT("segment_drop_after");
-    }
+    if (!q->n_dropped)
+        return 0;
+    if (sync_log(q, err) < 0)
+        return -1;
+    FAILPOINT("segment_drop_before");
+    punch_dropped(q);
+    FAILPOINT("segment_drop_after");
     q->n_dropped = 0;
-    return rc;
+    return 0;
 }
 
 void bodies_back(struct sql *q)
@@ -234,21 +227,33 @@ int bodies_refuse(struct sql *q, struct err *err)
     return err_hint(err, "restore tidemill.db, or move the files segment.* away");
 }
 
+/* Before bytes are lost for it, the rows themselves are asked: a page of the index may be
+ * an old one, and nobody would see it. */
+static int sweep(struct sql *q, uint32_t number, struct err *err)
+{
+    if (has_rows(q, ST_SEGMENT_USED, number))
+        return 0;
+    if (!segment_is_hole(q->segments, number) &&
+        has_rows(q, ST_SEGMENT_IN_ROWS, number)) {
+        err_set(err, 1, "state directory: the index of bodies in segment %u", number);
+        return err_hint(err, "tidemill-coordinator check --state DIR names all that is "
+                             "damaged; restore the directory from a copy");
+    }
+    segment_unlink(q->segments, number);
+    return 0;
+}
+
 int bodies_sweep(struct sql *q, struct err *err)
 {
     AUTO_FREE uint32_t *found = NULL;
+    int rc = 0;
     size_t n;
 
     if (segments_found(q->segments, &found, &n) < 0)
         return err_sys(err, 1, "cannot read the state directory");
-    for (size_t i = 0; i < n; i++) {
-        bool used = true;
-        if (segment_used(q, found[i], &used) != SQLITE_DONE)
-            return sql_fail(q, err, "read its tables");
-        if (!used)
-            segment_unlink(q->segments, found[i]);
-    }
-    return 0;
+    for (size_t i = 0; i < n && rc == 0; i++)
+        rc = sweep(q, found[i], err);
+    return rc;
 }
 
 void bodies_close(struct sql *q)

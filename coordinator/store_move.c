@@ -157,7 +157,7 @@ static int copy_data(int from, int to, off_t len, char *piece, size_t size)
         if (data < 0) /* the file system cannot tell */
             data = at;
         end = lseek(from, data, SEEK_HOLE);
-        end = end < 0 ? len : end;
+        end = end <= data ? len : end;
         if (copy_range(from, to, data, end, piece, size) < 0)
             return -1;
     }

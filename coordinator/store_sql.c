@@ -45,6 +45,9 @@ const char *const sql_texts[ST_COUNT] = {
     [ST_TRIMMED] = "UPDATE removed SET rows = 0 WHERE id = ?",
     [ST_SEGMENT_USED] = "SELECT EXISTS(SELECT 1 FROM chunk WHERE at >= ?1 AND at < ?2)"
                         " OR EXISTS(SELECT 1 FROM batch WHERE at >= ?1 AND at < ?2)",
+    [ST_SEGMENT_IN_ROWS] = "SELECT EXISTS(SELECT 1 FROM chunk NOT INDEXED"
+                           " WHERE at >= ?1 AND at < ?2) OR EXISTS(SELECT 1 FROM batch"
+                           " NOT INDEXED WHERE at >= ?1 AND at < ?2)",
     [ST_PAUSE] = "UPDATE job SET paused = ? WHERE id = ?",
     [ST_NODE] = "INSERT OR IGNORE INTO node VALUES(?)",
     [ST_NODE_GONE] = "DELETE FROM node WHERE node = ?",
@@ -80,9 +83,10 @@ enum sql_result sql_result_of(struct sql *q, int rc, struct err *err, const char
     if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW)
         return SQL_OK;
     sql_fail(q, err, what);
-    int why = q->body_errno ? q->body_errno : sqlite3_system_errno(q->db);
+    /* A sync that failed is never tried again, whatever for. */
+    int why = sqlite3_system_errno(q->db);
     if ((rc & 0xff) == SQLITE_FULL ||
-        ((rc & 0xff) == SQLITE_IOERR && (why == ENOSPC || why == EDQUOT))) {
+        (rc == SQLITE_IOERR_WRITE && (why == ENOSPC || why == EDQUOT))) {
         err_set(err, 1, "state directory: no space left on device");
         return SQL_NO_SPACE;
     }
@@ -152,12 +156,15 @@ enum sql_result sql_commit(struct sql *q, struct err *err)
     if (FAILPOINT_ERROR("store_commit_error"))
         return sql_result_of(q, SQLITE_IOERR, err, "commit");
     int rc = bodies_before_commit(q);
+    errno = 0;
     if (rc == SQLITE_DONE)
         rc = sql_run(q->st[ST_COMMIT]);
+    if (rc == SQLITE_IOERR_WRITE && errno == EDQUOT) /* which SQLite does not keep here */
+        rc = SQLITE_FULL;
     FAILPOINT("store_commit_after");
-    if (rc == SQLITE_DONE)
-        rc = bodies_committed(q);
-    return sql_result_of(q, rc, err, "commit");
+    if (rc != SQLITE_DONE)
+        return sql_result_of(q, rc, err, "commit");
+    return bodies_committed(q, err) < 0 ? SQL_FAILED : SQL_OK;
 }
 
 void sql_limit_log(struct sql *q, uint64_t bytes)

@@ -51,6 +51,7 @@ enum stmt {
     ST_TRIM_CHUNK,
     ST_TRIMMED,
     ST_SEGMENT_USED,
+    ST_SEGMENT_IN_ROWS,
     ST_PAUSE,
     ST_NODE,
     ST_NODE_GONE,
@@ -150,10 +151,10 @@ bool body_place_whole(sqlite3_stmt *st, uint64_t id, int i_at);
 /* This transaction takes that row's body away. */
 void body_drop(struct sql *q, sqlite3_stmt *st, uint64_t id, int i_at);
 bool bodies_dropped_enough(const struct sql *q); /* for one slice */
-/* Before COMMIT: bodies are on disk. After it what was dropped is given back:
- * SQLITE_DONE, or why not. In its place: all is as before. */
+/* Before COMMIT: bodies are on disk; SQLITE_DONE, or why not. After it what was dropped
+ * is given back. In its place: all is as before. */
 int bodies_before_commit(struct sql *q);
-int bodies_committed(struct sql *q);
+int bodies_committed(struct sql *q, struct err *err);
 void bodies_back(struct sql *q);
 /* What earlier processes put is on disk then; bodies_read changes nothing. */
 int bodies_open(struct sql *q, const char *dir, enum durability durability,

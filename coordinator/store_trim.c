@@ -118,15 +118,19 @@ enum sql_result sql_trim(struct sql *q, struct err *err)
     if (result != SQL_OK)
         return result;
     q->log_first = false;
+    bool deleting = q->deleting;
     int rc =
         q->deleting ? delete_some(q, until_ns) : vacuum_some(q, until_ns, &left, err);
     result = sql_result_of(q, rc, err, "delete removed jobs");
     if (result == SQL_OK)
         result = sql_commit(q, err);
-    if (result != SQL_OK)
-        sql_rollback(q);
-    else if (!left)
+    if (result != SQL_OK) {
+        sql_rollback(q); /* and the rows are there again */
+        q->deleting = deleting;
+        q->trimming = 0;
+    } else if (!left) {
         result = sql_result_of(q, give_back(q), err, "empty its log");
+    }
     if (result != SQL_NO_SPACE)
         return result;
     /* What a slice writes found no room: from the log's beginning, and row by row, there

@@ -74,7 +74,7 @@ static void names_are_numbers(void **state)
                                           "segment.0000000g", "segment.00000001.moved",
                                           "segment.0000000A", "segment.000000001",
                                           "tidemill.db",      "segment.00000000",
-                                          "segment.-0000001", "segment.80000000" };
+                                          "segment.-0000001", "segment.7fffffff" };
     char name[SEGMENT_NAME_BYTES];
 
     (void)state;

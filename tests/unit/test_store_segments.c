@@ -3,6 +3,7 @@
 #include "tests/unit/store_rows.h"
 
 #include <dirent.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include "coordinator/segment.h"
@@ -276,6 +277,27 @@ static void a_damaged_place_takes_no_others(void **state)
     }
 }
 
+/* The index of bodies is there without what was written: the start believes the rows. */
+static void an_old_index_removes_nothing(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = { 0 };
+    uint64_t bytes;
+
+    fill_large(f);
+    assert_true(store_close(f->store, false));
+    change(f, "DROP INDEX chunk_at; DROP INDEX batch_at;"
+              "CREATE INDEX chunk_at ON chunk(at, size) WHERE at > 1 << 60;"
+              "CREATE INDEX batch_at ON batch(at, size) WHERE at > 1 << 60;"
+              "PRAGMA writable_schema = 1;"
+              "UPDATE sqlite_schema SET sql = replace(sql, '> 1 << 60', 'IS NOT NULL');");
+    assert_true(findings(f, "missing from index chunk_at") > 0);
+    assert_int_equal(store_open(f->dir, DURABILITY_FULL, &f->store, &err), 0);
+    assert_int_equal(store_load(f->store, &loads, f, &f->next_row, &err), -1);
+    assert_non_null(strstr(err.text, "the index of bodies in segment 1"));
+    assert_int_equal(segments_in(f, &bytes), 1);
+}
+
 static void two_rows_with_the_same_bytes_are_named(void **state)
 {
     struct fixture *f = *state;
@@ -469,6 +491,53 @@ static void a_removed_jobs_bodies_go(void **state)
     }
 }
 
+/* A slice of a removal that finds no room is not taken for done. The disk is a small
+ * tmpfs: needs root. */
+static void a_removal_without_room_goes_on(void **state)
+{
+    enum { CHUNKS = 30 };
+    struct fixture *f = *state;
+    AUTO_FREE char *filler = xasprintf("%s/filler", f->dir);
+    static const char zeros[4 * KIB];
+    struct fx_group *g = fx_group_new();
+    struct err err = { 0 };
+    struct epoch epoch;
+    struct sql *q;
+    uint64_t bytes;
+
+    assert_true(store_close(f->store, true));
+    f->store = NULL;
+    assert_int_equal(mkdir(f->dir, 0700), 0);
+    if (mount("tmpfs", f->dir, "tmpfs", 0, "size=8m") < 0) {
+        fx_group_free(g);
+        open_store(f);
+        skip();
+    }
+    assert_int_equal(sql_open(f->dir, DURABILITY_FULL, &epoch, &q, &err), 0);
+    add_job(g, 1);
+    for (uint32_t i = 0; i < CHUNKS; i++)
+        add_large_chunk(g, 1, i);
+    transact(q, g, true);
+    g = fx_group_new();
+    fx_add(g, FX_REMOVE)->remove.job = 1;
+    transact(q, g, true);
+    int fd = open(filler, O_WRONLY | O_CREAT, 0600);
+    while (write(fd, zeros, sizeof(zeros)) > 0)
+        ;
+    close(fd);
+    for (int i = 0; i < 4 && sql_trim_due(q, false); i++)
+        assert_int_not_equal(sql_trim(q, &err), SQL_FAILED);
+    assert_true(sql_trim_due(q, false));
+    assert_int_equal(unlink(filler), 0);
+    while (sql_trim_due(q, false))
+        assert_int_equal(sql_trim(q, &err), SQL_OK);
+    assert_int_equal(segments_in(f, &bytes), 1);
+    assert_int_equal(bytes, 0);
+    sql_close(q);
+    umount(f->dir);
+    open_store(f);
+}
+
 /* Over the end of a segment: all is there, and goes; the one that is written stays. */
 static void a_full_segment_is_followed_by_another(void **state)
 {
@@ -508,6 +577,7 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_damaged_place_takes_no_others, set_up,
                                         tear_down),
+        cmocka_unit_test_setup_teardown(an_old_index_removes_nothing, set_up, tear_down),
         cmocka_unit_test_setup_teardown(two_rows_with_the_same_bytes_are_named, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(segments_of_another_database_stay, set_up,
@@ -515,6 +585,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(large_and_small_bodies_take_turns, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(what_is_rolled_back_has_not_been, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(a_removal_without_room_goes_on, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_full_segment_is_followed_by_another, set_up,
                                         tear_down),
