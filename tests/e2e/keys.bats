@@ -138,8 +138,11 @@ refused() {
     until_ok apart # else this host would get the address
     in_net ip address add 10.98.7.6/32 dev lo
     in_net ip link set lo up
-    tidemill-coordinator() { in_net tidemill-coordinator "$@"; }
-    tidemill-worker() { in_net tidemill-worker "$@"; }
+    # In the background the program takes the place of the shell there, whose id is known and killed.
+    local shell=$BASHPID
+    become() { if [ "$BASHPID" = "$shell" ]; then in_net "$@"; else exec nsenter -t "$HOLDER" -n "$@"; fi; }
+    tidemill-coordinator() { become tidemill-coordinator "$@"; }
+    tidemill-worker() { become tidemill-worker "$@"; }
     tidemill() { in_net tidemill "$@"; }
     CLIENTS=tcp://10.98.7.6:7600 WORKERS=tcp://10.98.7.6:7601
     ready_fleet
