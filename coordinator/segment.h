@@ -33,6 +33,7 @@ static inline uint64_t segment_begin(uint32_t number)
 }
 void segment_name(uint32_t number, char ret[SEGMENT_NAME_BYTES]);
 uint32_t segment_number(const char *name); /* 0 = no segment has that name */
+
 struct segments;
 
 /* Of that directory. sync: what was put is on disk when segments_sync returns. NULL:

@@ -112,8 +112,8 @@ static bool has_rows(struct sql *q, enum stmt which, uint32_t number)
     return has;
 }
 
-/* If all of it was given back; else, as where the file system makes no holes, at the next
- * start. */
+/* It goes when all of it was given back; where the file system makes no holes that is at
+ * the next start. */
 static void unlink_unused(struct sql *q, uint32_t number)
 {
     if (number != segments_current(q->segments) && segment_is_hole(q->segments, number) &&
@@ -235,7 +235,10 @@ static int sweep(struct sql *q, uint32_t number, struct err *err)
         return 0;
     if (!segment_is_hole(q->segments, number) &&
         has_rows(q, ST_SEGMENT_IN_ROWS, number)) {
-        err_set(err, 1, "state directory: the index of bodies in segment %u", number);
+        err_set(err, 1,
+                "state directory: damaged: the index of bodies in segment %u does "
+                "not fit the rows",
+                number);
         return err_hint(err, "tidemill-coordinator check --state DIR names all that is "
                              "damaged; restore the directory from a copy");
     }

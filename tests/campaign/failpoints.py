@@ -14,9 +14,9 @@ from jobs import Work
 
 EACH_S = 60
 # The job that passes a point: by prefix, the first that fits; else encrypting, which passes
-# most. Removing jobs is what empties the log.
-KINDS = (("store_checkpoint", "removed"), ("client_credit", "map"), ("client_", "hash"), ("mill_task", "hash"),
-         ("file", "encrypt"), ("dir", "encrypt"))
+# most. Removing jobs is what empties the log, and gives bodies back.
+KINDS = (("store_checkpoint", "removed"), ("segment_drop", "removed"), ("client_credit", "map"), ("client_", "hash"),
+         ("mill_task", "hash"), ("file", "encrypt"), ("dir", "encrypt"))
 
 
 class Each(Campaign):

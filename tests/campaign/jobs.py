@@ -47,7 +47,9 @@ class World:
 
     def _tree(self, name, rng, count, most):
         for i in range(count):
-            directory = os.path.join(self.data, name, f"d{i % 13}", "with space" if i % 5 == 0 else "plain")
+            # So long that a chunk of them is large, and has its body in a segment.
+            directory = os.path.join(self.data, name, f"d{i % 13}-" + "long" * 50,
+                                     "with space" if i % 5 == 0 else "plain")
             os.makedirs(directory, exist_ok=True)
             with open(os.path.join(directory, f"f{i}"), "wb") as f:
                 f.write(rng.randbytes(int(most * rng.random() ** 3)))
