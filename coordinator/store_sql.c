@@ -83,7 +83,8 @@ enum sql_result sql_result_of(struct sql *q, int rc, struct err *err, const char
     if (rc == SQLITE_OK || rc == SQLITE_DONE || rc == SQLITE_ROW)
         return SQL_OK;
     sql_fail(q, err, what);
-    /* A sync that failed is never tried again, whatever for. */
+    /* For want of room a write is tried again, and a sync of the log never. A segment's
+     * is, since the next try writes all bodies of the transaction once more. */
     int why = sqlite3_system_errno(q->db);
     if ((rc & 0xff) == SQLITE_FULL ||
         (rc == SQLITE_IOERR_WRITE && (why == ENOSPC || why == EDQUOT))) {
